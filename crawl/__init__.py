@@ -1,0 +1,1 @@
+"""What exists, and its bytes: sources of models, readers of tensors, and the sketch of a tensor."""

@@ -1,0 +1,151 @@
+"""Canonical tensor names and the architecture key: what makes two models comparable.
+
+Exports of one model differ in wrappers (`module.`, `bert.`, `base_model.model.`), heads and vocabulary. Names are
+therefore made canonical from the *structure* rather than from a list of model families: the leading path shared by all
+stacks of repeated blocks is a wrapper. The architecture key hashes names and shapes of the backbone only, never dtype,
+file order or file format, so a child with a new head or sixteen more tokens still meets its parent.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from blake3 import blake3
+
+__all__ = ["ARCHITECTURE_VERSION", "Shape", "architecture_key", "backbone", "canonical_names", "role"]
+
+ARCHITECTURE_VERSION: Final = 1
+
+Shape = tuple[int, ...]
+
+# Containers of training frameworks, never part of a model's own structure.
+_WRAPPERS: Final = frozenset(
+    {"module", "model", "net", "network", "backbone", "base_model", "_orig_mod", "state_dict", "ema_model"}
+)
+# Buffers that a framework recomputes and that come and go between versions of one library.
+_BUFFERS: Final = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|masked_bias|inv_freq|num_batches_tracked|relative_position_index"
+    r"|attn_mask|causal_mask|cos_cached|sin_cached|freqs_cis|step|steps)$"
+)
+_STATISTICS: Final = re.compile(r"(^|\.)(running_mean|running_var|moving_mean|moving_variance)$")
+_HEADS: Final = re.compile(
+    r"(^|\.)(lm_head|embed_out|classifier|classification_head|head|heads|fc_out|score|qa_outputs|cls|predictions"
+    r"|pooler|logits?|output_layer|mlm|nsp|seq_relationship|fc|probs|projection_head)(\.|$)"
+)
+_EMBEDDINGS: Final = re.compile(
+    r"(^|\.)(\w*embed\w*|wte|wpe|tok_embeddings|shared|lookup_table)(\.|$)", re.IGNORECASE
+)
+
+
+def _weight(shape: Shape) -> float:
+    """Share of a tensor in a model: sqrt(elements), so that one huge embedding does not outvote the depth."""
+    return math.sqrt(math.prod(shape))
+
+
+def _stacks(names: Iterable[str]) -> dict[tuple[str, ...], set[int]]:
+    """Every path that is followed by at least two different integer indices: a stack of repeated blocks."""
+    indices: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for name in names:
+        tokens = tuple(name.split("."))
+        for at, token in enumerate(tokens[:-1]):
+            if token.isdigit():
+                indices[tokens[:at]].add(int(token))
+    return {prefix: found for prefix, found in indices.items() if len(found) >= 2}
+
+
+def _in_stack(tokens: Sequence[str], stacks: Mapping[tuple[str, ...], set[int]]) -> tuple[str, ...] | None:
+    """The outermost stack that a name belongs to."""
+    for at, token in enumerate(tokens[:-1]):
+        if token.isdigit() and tuple(tokens[:at]) in stacks:
+            return tuple(tokens[:at])
+    return None
+
+
+def canonical_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """Source name -> canonical name, one to one.
+
+    Leading wrappers are stripped while they can be: framework containers everywhere, and then the leading path that
+    all stacks of repeated blocks have in common. A step that would make two names equal is not taken.
+    """
+    current = {name: name for name in shapes}
+    while True:
+        stripped = _strip_containers(current) or _strip_stack_path(current, shapes)
+        if stripped is None:
+            return current
+        current = stripped
+
+
+def _strip_token(current: Mapping[str, str], token: str) -> dict[str, str] | None:
+    lead = token + "."
+    result = {
+        source: name[len(lead) :] if name.startswith(lead) and len(name) > len(lead) else name
+        for source, name in current.items()
+    }
+    return result if len(set(result.values())) == len(result) and result != current else None
+
+
+def _strip_containers(current: Mapping[str, str]) -> dict[str, str] | None:
+    first = Counter(name.split(".", 1)[0] for name in current.values() if "." in name)
+    for token in sorted(first):
+        if token in _WRAPPERS and (stripped := _strip_token(current, token)) is not None:
+            return stripped
+    return None
+
+
+def _strip_stack_path(current: Mapping[str, str], shapes: Mapping[str, Shape]) -> dict[str, str] | None:
+    stacks = _stacks(current.values())
+    weights: dict[tuple[str, ...], float] = defaultdict(float)
+    for source, name in current.items():
+        stack = _in_stack(name.split("."), stacks)
+        if stack is not None:
+            weights[stack] += _weight(shapes[source])
+    if not weights:
+        return None
+    # A small auxiliary stack (a head of three layers, say) does not decide what the wrapper is.
+    large = [stack for stack, weight in weights.items() if weight >= 0.1 * max(weights.values())]
+    leading = {stack[0] if len(stack) > 1 else None for stack in large}
+    token = leading.pop() if len(leading) == 1 else None
+    return _strip_token(current, token) if token is not None else None
+
+
+def role(name: str, shape: Shape) -> str:
+    """What a tensor is for: buffer, statistic, head, embedding, weight (two long axes or more) or vector."""
+    if _BUFFERS.search(name) or (name.endswith("attn.bias") and len(shape) == 4):
+        return "buffer"
+    if _STATISTICS.search(name):
+        return "statistic"
+    if not re.search(r"\.\d+\.", f".{name}"):
+        if _HEADS.search(name):
+            return "head"
+        if _EMBEDDINGS.search(name):
+            return "embedding"
+    # [768, 1, 1] is a vector in disguise.
+    return "weight" if sum(size > 1 for size in shape) >= 2 else "vector"
+
+
+def backbone(shapes: Mapping[str, Shape]) -> list[str]:
+    """Sorted canonical names that define the architecture.
+
+    The tensors of repeated blocks when these hold at least half of the model, else everything but heads; buffers and
+    running statistics never count, for libraries add and drop them.
+    """
+    roles = {name: role(name, shape) for name, shape in shapes.items()}
+    kept = {name: shape for name, shape in shapes.items() if roles[name] not in ("buffer", "statistic")}
+    stacks = _stacks(kept)
+    blocks = [name for name in kept if _in_stack(name.split("."), stacks) is not None]
+    if sum(_weight(kept[name]) for name in blocks) >= 0.5 * sum(map(_weight, kept.values())):
+        return sorted(blocks)
+    body = [name for name in kept if roles[name] != "head"]
+    return sorted(body if any(roles[name] == "weight" for name in body) else kept)
+
+
+def architecture_key(shapes: Mapping[str, Shape]) -> str:
+    """16 hex digits over the backbone's canonical names and shapes; `shapes` is keyed by canonical name."""
+    digest = blake3(f"modelkin architecture {ARCHITECTURE_VERSION}\n".encode())
+    for name in backbone(shapes):
+        digest.update(f"{name} {'x'.join(map(str, shapes[name]))}\n".encode())
+    return digest.hexdigest(length=8)

@@ -1,0 +1,213 @@
+"""The probe plan: which coordinates of which tensors a sketch keeps. A pure function of names and shapes.
+
+Two models compare only on coordinates that both kept. The positions sampled in a tensor depend on nothing but its
+number of elements and the seed, and form one fixed sequence of which each plan takes a prefix. So two models of
+different heads, whose budgets are spread differently, still share the shorter prefix of every tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crawl.architecture import backbone, role
+from store.format import SketchFormat
+
+__all__ = ["Plan", "TensorPlan", "make_plan", "sample_positions", "signs", "within_budget"]
+
+_SHUFFLED: Final = 1 << 16
+"""Tensors up to this many elements are sampled by a shuffle, larger ones by independent draws without repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """What the sketch of one tensor keeps: numbers of samples and outliers, and the projection's k (0 = none)."""
+
+    samples: int
+    outliers: int
+    projection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The probe plan of one model, keyed by canonical tensor name."""
+
+    format: SketchFormat
+    tensors: Mapping[str, TensorPlan]
+
+
+def _mix(counter: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """splitmix64 of seed and counter: a random stream that no library's next version can change."""
+    with np.errstate(over="ignore"):
+        z = counter * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))
+
+
+@lru_cache(maxsize=256)
+def sample_positions(elements: int, count: int, seed: int) -> NDArray[np.int64]:
+    """`count` distinct flat positions in [0, elements), int64, read-only.
+
+    `sample_positions(n, a, s)` is a prefix of `sample_positions(n, b, s)` for a <= b.
+    """
+    count = min(count, elements)
+    stream = seed * 1_000_003 + elements
+    if elements <= _SHUFFLED:
+        order = np.argsort(_mix(np.arange(elements, dtype=np.uint64), stream), kind="stable")
+        positions = order[:count].astype(np.int64)
+    else:
+        # 53 random bits scaled to [0, elements): exact up to 2^53 elements, far beyond any tensor.
+        drawn = count + 64 + count // 8
+        while True:
+            uniform = (_mix(np.arange(drawn, dtype=np.uint64), stream) >> np.uint64(11)).astype(np.float64)
+            flat = (uniform * (elements / 2.0**53)).astype(np.int64)
+            _, first = np.unique(flat, return_index=True)
+            if first.size >= count:
+                positions = flat[np.sort(first)[:count]]
+                break
+            drawn *= 2
+    positions.setflags(write=False)
+    return positions
+
+
+@lru_cache(maxsize=256)
+def signs(length: int, axis: int, seed: int) -> NDArray[np.float64]:
+    """Seeded +1 or -1 for each index of an axis, float64, read-only: the non-zeros of a projection."""
+    bits = _mix(np.arange(length, dtype=np.uint64), seed * 7_368_787 + 2 * length + axis) >> np.uint64(63)
+    result = 1.0 - 2.0 * bits.astype(np.float64)
+    result.setflags(write=False)
+    return result
+
+
+def make_plan(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> Plan:
+    """The plan for a model with these canonical names and shapes. Buffers get no samples."""
+    elements = {name: math.prod(shape) for name, shape in shapes.items()}
+    sampled = [name for name, shape in shapes.items() if role(name, shape) != "buffer" and elements[name] > 0]
+    samples = _spread({name: elements[name] for name in sampled}, form)
+    projected = _projected(shapes, form)
+    outliers = max(1, min(64, form.outliers // max(1, len(sampled))))
+    return Plan(
+        form,
+        {
+            name: TensorPlan(
+                samples=samples.get(name, 0),
+                outliers=min(outliers, elements[name]) if name in samples else 0,
+                projection=form.projection if name in projected else 0,
+            )
+            for name in shapes
+        },
+    )
+
+
+def _spread(elements: Mapping[str, int], form: SketchFormat) -> dict[str, int]:
+    """Samples in proportion to sqrt(elements), with a floor, filled up where small tensors leave a remainder.
+
+    Against spreading in proportion to elements this loses a third of the effective sample size on BERT and keeps
+    every layer measurable, which the per-layer cues need.
+    """
+    if not elements:
+        return {}
+    floor = min(form.least_samples, max(1, form.samples // len(elements)))
+    low, high = 0.0, float(form.samples)
+
+    def given(scale: float) -> dict[str, int]:
+        return {name: min(n, max(floor, int(scale * math.sqrt(n)))) for name, n in elements.items()}
+
+    if sum(elements.values()) <= form.samples:
+        return dict(elements)
+    for _ in range(60):
+        middle = (low + high) / 2
+        if sum(given(middle).values()) <= form.samples:
+            low = middle
+        else:
+            high = middle
+    return given(low)
+
+
+_PREFERRED: Final = (
+    re.compile(r"(v_proj|value|to_v|\.v\.|qkv|c_attn|query_key_value|in_proj|Wqkv)"),
+    re.compile(r"(q_proj|query|to_q|\.q\.)"),
+)
+
+
+def _projected(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> set[str]:
+    """The tensors whose differences should have their rank measured: those that LoRA tunes first, at middle depth."""
+    by_role: dict[str, list[str]] = defaultdict(list)
+    for name in backbone(shapes):
+        shape = shapes[name]
+        if len(shape) == 2 and min(shape) >= 2 * form.projection:
+            by_role[re.sub(r"\d+", "*", name)].append(name)
+
+    def preference(entry: str) -> tuple[int, int, str]:
+        for rank, pattern in enumerate(_PREFERRED):
+            if pattern.search(entry):
+                return rank, -len(by_role[entry]), entry
+        return len(_PREFERRED), -len(by_role[entry]), entry
+
+    roles = sorted(by_role, key=preference)
+    if not roles:
+        return set()
+    chosen: list[str] = []
+    turn = 0
+    while len(chosen) < form.projections and any(by_role.values()):
+        names = sorted(by_role[roles[turn % len(roles)]], key=_natural)
+        if names:
+            pick = names[len(names) // 2]
+            by_role[roles[turn % len(roles)]].remove(pick)
+            chosen.append(pick)
+        turn += 1
+    return set(chosen)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def within_budget(sizes: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], budget: int) -> set[str]:
+    """The tensors to read when a model may cost `budget` bytes (0 = no limit), by canonical name.
+
+    Chosen evenly over depth and over roles: roles take turns, and each role gives its middle, then its quarter points.
+    `sizes` must not depend on what is stored (pass elements x 2, say), so that a float32 and a bfloat16 copy of one
+    model are probed alike.
+    """
+    if budget <= 0 or sum(sizes.values()) <= budget:
+        return set(sizes)
+    members = set(backbone(shapes))
+    queues: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(sizes, key=_natural):
+        prefix = "" if name in members else "~"
+        queues[prefix + re.sub(r"\d+", "*", name)].append(name)
+    order = {entry: _bisected(names) for entry, names in queues.items()}
+    chosen: set[str] = set()
+    left = budget
+    # Backbone roles first (they sort before "~"), so that heads and embeddings take only what is left.
+    for outside in (False, True):
+        turns = [order[entry] for entry in sorted(order) if entry.startswith("~") is outside]
+        for depth in range(max((len(names) for names in turns), default=0)):
+            for names in turns:
+                if depth < len(names) and sizes[names[depth]] <= left:
+                    chosen.add(names[depth])
+                    left -= sizes[names[depth]]
+    return chosen
+
+
+def _bisected(names: list[str]) -> list[str]:
+    """Middle first, then the middles of the halves, and so on: any prefix is spread evenly over depth."""
+    result: list[str] = []
+    spans = [(0, len(names))]
+    while spans:
+        start, stop = spans.pop(0)
+        if start < stop:
+            middle = (start + stop) // 2
+            result.append(names[middle])
+            spans += [(start, middle), (middle + 1, stop)]
+    return result

@@ -1,0 +1,1 @@
+"""The face: the Python client, the command line and the nightly run."""

@@ -1,0 +1,90 @@
+"""The rows that cross module boundaries, with the names of their SQL columns (a test compares the two)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Claim", "Model", "Skipped", "TensorSketch"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSketch:
+    """The sketch of one tensor of one model: a row of the Parquet shards and of the view `sketches`.
+
+    Moments are exact in float64 over all `elements` values; `samples` are the values at the seeded positions of the
+    tensor's shape, in the tensor's own dtype and in the order of those positions; `projection` is k*k float32 or empty.
+    """
+
+    tensor: str
+    """Canonical name."""
+    source_name: str
+    """Name in the file."""
+    dtype: str
+    """As safetensors writes it: F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8, ..."""
+    shape: tuple[int, ...]
+    elements: int
+    mean: float
+    sum_squares: float
+    m2: float
+    """Second central moment: E[(x - mean)^2]."""
+    m3: float
+    m4: float
+    minimum: float
+    maximum: float
+    zeros: int
+    content_hash: bytes
+    """First 16 bytes of BLAKE3 of the stored bytes."""
+    outlier_values: NDArray[np.float64]
+    """The k values of largest magnitude, largest first, ties by lower position."""
+    outlier_positions: NDArray[np.int64]
+    """Flat C-order positions of `outlier_values`."""
+    samples: bytes
+    """Little-endian values in `dtype`."""
+    projection: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a model card or configuration declares: (field, value), and in which file it stands."""
+
+    field: str
+    """base_model, base_model_relation, license, library_name, pipeline_tag, datasets, tags, ..."""
+    value: str
+    stated_in: str
+    """README.md, config.json, adapter_config.json, or hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What could not be ingested, and why. `scope` is model, file or tensor."""
+
+    name: str
+    revision: str | None
+    path: str | None
+    scope: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One ingested revision of a model, before it has an id in a graph."""
+
+    name: str
+    revision: str
+    source: str
+    architecture: str
+    dtype: str
+    tensors: int
+    parameters: int
+    bytes_total: int
+    bytes_read: int
+    content_hash: str
+    created_at: datetime | None
+    modified_at: datetime | None
+    sketches: tuple[TensorSketch, ...] = field(repr=False)
+    claims: tuple[Claim, ...] = ()
