@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from store.errors import SkipError
 
@@ -15,13 +17,19 @@ SUPPORTED = ".safetensors"
 
 # Formats that hold weights and are not read: a folder with only these is reported, not passed over.
 _OTHER_FORMATS = frozenset(
-    "bin ckpt gguf ggml h5 hdf5 keras mlmodel msgpack nemo npz onnx ot pb pdparams pt pth pkl pickle tflite t7".split()
+    ["bin", "ckpt", "gguf", "ggml", "h5", "hdf5", "keras", "mlmodel", "msgpack", "nemo", "npz", "onnx", "ot"]
+    + ["pb", "pdparams", "pt", "pth", "pkl", "pickle", "tflite", "t7"]
 )
 # `.bin` and the like also name what is no weight at all.
-_NOT_WEIGHTS = frozenset({"training_args.bin", "optimizer.bin", "scheduler.bin", "optimizer.pt", "scheduler.pt"})
+_NOT_WEIGHTS = frozenset(
+    ["optimizer.bin", "optimizer.pt", "rng_state.pth", "scheduler.bin", "scheduler.pt", "training_args.bin"]
+)
 _INDEX = ".safetensors.index.json"
 _SHARD = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<variant>\.\w{1,16})?", re.ASCII)
-_VARIANTS = frozenset("fp64 fp32 fp16 bf16 fp8 int8 int4 8bit 4bit ema non_ema".split())
+_VARIANTS = frozenset(
+    ["fp64", "fp32", "fp16", "bf16", "fp8", "int8", "int4", "8bit", "4bit", "ema", "non_ema"]
+)
+_MISSING_NAMED = 16
 _ADAPTER = "adapter_model"
 _MAIN = "model"
 
@@ -30,8 +38,9 @@ _MAIN = "model"
 class WeightGroup:
     """The files that together hold one model's weights.
 
-    `stem` tells the groups of one folder apart. With an `index` the shards are the ones it names and `files` is empty:
-    a list of names cannot say what an index holds. `missing` are shards that the names of the others promise.
+    `stem` tells the groups of one folder apart. With an `index` the shards are the ones it names and `files`
+    is empty: a list of names cannot say what an index holds. `missing` are shards that the names of the
+    others promise (the first 16 of them).
     """
 
     stem: str
@@ -41,24 +50,28 @@ class WeightGroup:
 
 
 def is_weight(path: str) -> bool:
-    """True when the name is that of a weight file or of a safetensors index, in a format that is read or not."""
+    """True when the name is that of a weight file, in a format that is read or not, or of an index."""
     name = _base(path)
     return _is_safetensors(name) or name.endswith(_INDEX) or _is_other_format(name)
 
 
 def weight_files(paths: Iterable[str]) -> tuple[WeightGroup, ...]:
-    """The groups of weight files among a model's `paths` (relative, with `/`), sorted by stem; nearly always one.
+    """The groups of weight files among a model's `paths` (relative, with `/`), by stem; nearly always one.
 
-    The top of the model is looked at first; a sub-folder only when the top holds no safetensors. In one folder:
+    The top of the model is looked at first; sub-folders, all of them, only when the top holds no safetensors.
+    In one folder:
 
-    1. `model.safetensors`, else `model.safetensors.index.json`, else all of `model-0000i-of-0000N.safetensors` is the
-       model, and whatever lies beside it a variant of it (`model.fp16.safetensors`, `consolidated.safetensors`).
+    1. `model.safetensors`, else `model.safetensors.index.json`, else all of
+    `model-0000i-of-0000N.safetensors` is the
+       model, and whatever lies beside it a variant of it (`model.fp16.safetensors`,
+       `consolidated.safetensors`).
     2. Else the only index there is, whatever its name.
-    3. Else each name that is left, less adapters and less variants of another name: `a.safetensors` and the shards of
+    3. Else each name that is left, less adapters and less variants of another name: `a.safetensors` and the
+    shards of
        `b` are two groups.
 
-    Raises SkipError: "unsupported_format" when there are weights but none that can be read (other formats, or a PEFT
-    adapter, which holds differences and no model), "no_weights" when there are none at all.
+    Raises SkipError: "unsupported_format" when there are weights but none that can be read (other formats, or
+    a PEFT adapter, which holds differences and no model), "no_weights" when there are none at all.
     """
     folders: dict[str, list[str]] = {}
     for path in sorted(paths):
@@ -106,14 +119,14 @@ def _groups(paths: list[str]) -> tuple[WeightGroup, ...]:
 
 def _sharded(shards: Mapping[tuple[str, int], Mapping[int, str]]) -> dict[str, WeightGroup]:
     """One group a (prefix, total); the total is part of the stem only where one prefix has several totals."""
-    prefixes = [prefix for prefix, _ in shards]
+    totals = Counter(prefix for prefix, _ in shards)
     groups: dict[str, WeightGroup] = {}
     for (prefix, total), members in shards.items():
-        stem = prefix if prefixes.count(prefix) == 1 else f"{prefix}-of-{total:05d}"
+        stem = prefix if totals[prefix] == 1 else f"{prefix}-of-{total:05d}"
         # Some writers count from 0, most from 1.
         first = 0 if 0 in members else 1
-        numbers = range(first, first + total)
-        missing = tuple(f"{prefix}-{n:05d}-of-{total:05d}{SUPPORTED}" for n in numbers if n not in members)
+        absent = (n for n in range(first, first + total) if n not in members)
+        missing = tuple(f"{prefix}-{n:05d}-of-{total:05d}{SUPPORTED}" for n in islice(absent, _MISSING_NAMED))
         groups[stem] = WeightGroup(stem, tuple(members[n] for n in sorted(members)), missing=missing)
     return groups
 
@@ -129,14 +142,17 @@ def _nothing_to_read(paths: list[str]) -> SkipError:
     if adapters:
         return SkipError(
             "unsupported_format",
-            f"{_few(adapters)} is a PEFT adapter: it holds differences from a base model and no weights of its own; "
-            "merge it into its base and save that as safetensors",
+            f"{_few(adapters)} is a PEFT adapter: it holds differences from a base model and no weights of its "
+            "own; merge it into its base and save that as safetensors",
         )
     if others:
         return SkipError(
-            "unsupported_format", f"weights only in formats that are not read: {_few(others)}; expected {SUPPORTED}"
+            "unsupported_format",
+            f"weights only in formats that are not read: {_few(others)}; expected {SUPPORTED}",
         )
-    return SkipError("no_weights", f"no weights: expected a {SUPPORTED} file, found {_few(paths) or 'no files'}")
+    return SkipError(
+        "no_weights", f"no weights: expected a {SUPPORTED} file, found {_few(paths) or 'no files'}"
+    )
 
 
 def _few(paths: list[str]) -> str:

@@ -19,7 +19,7 @@ def _is_refused(character: str) -> bool:
 
 
 def is_plain(name: str) -> bool:
-    """True when `name` is valid Unicode without control or text-reordering characters, of 1 to 1024 characters."""
+    """True when `name` is 1 to 1024 characters of valid Unicode, none of them for control or reordering."""
     if not 0 < len(name) <= MAX_NAME:
         return False
     if name.isascii() and name.isprintable():
@@ -29,13 +29,16 @@ def is_plain(name: str) -> bool:
 
 def is_plain_path(path: str) -> bool:
     """True when `path` is plain, relative, with `/` only, and every part names something below its start."""
-    return is_plain(path) and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+    return (
+        is_plain(path) and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+    )
 
 
 def escaped(name: str) -> str:
     """`name` as it can be printed and stored: refused characters as Python escapes, at most 200 characters.
 
-    Bytes that are not UTF-8 (read from a file system as lone surrogates) are shown as the bytes they are: `\\xff`.
+    Bytes that are not UTF-8 (read from a file system as lone surrogates) are shown as the bytes they are:
+    `\\xff`.
     """
     shown = name if len(name) <= 200 else name[:199] + "…"
     return "".join(_escape(character) if _is_refused(character) else character for character in shown)

@@ -1,33 +1,29 @@
 """Minimum directed spanning trees and forests of sparse directed graphs, in O(E log V).
 
-Edmonds' contraction (Chu & Liu 1965; Edmonds 1967, "Optimum branchings") with mergeable heaps (Tarjan 1977, "Finding
-optimum branchings"), grown along one backward path at a time (Gabow, Galil, Spencer & Tarjan 1986, "Efficient
-algorithms for finding minimum spanning trees in undirected and directed graphs"). From a node not yet attached, step
-to the tail of the cheapest edge that enters it. A step onto the path closes a cycle: contract it into one super-node,
-lower every edge that enters the cycle at m by the cost of the edge chosen for m, and go on from there. A step to the
-virtual root, or to anything already attached to it, attaches the whole path. Expansion then walks the contractions
-backwards: the edge that enters a super-node replaces the chosen edge of the member that it enters.
+Contraction of cycles (Chu and Liu 1965; Edmonds 1967, "Optimum branchings") with mergeable heaps (Tarjan
+1977, "Finding optimum branchings"), grown along one path at a time (Gabow, Galil, Spencer and Tarjan 1986,
+"Efficient algorithms for finding minimum spanning trees in undirected and directed graphs"). From a node not
+yet attached, step to the tail of the cheapest edge into it. A step onto the path closes a cycle: contract it
+into a super-node, lower the edges that enter it at member m by the cost of m's chosen edge, and go on from
+there. A step to the virtual root, or to what is attached to it, attaches the path. At the end, outermost
+contraction first, the edge into a super-node replaces the chosen edge of the member it enters.
 
-Two levels of heap. The edges into one node form a binary heap in place, in one compressed array, and a super-node
-holds a skew heap of its nodes by the cheapest edge of each. So the pointer structure has V elements and not E, most
-steps stay within one short run of memory, and nothing is ever sorted. Offsets are pushed down lazily.
+Heaps on two levels: the edges into one node are a binary heap in place, in one compressed array; a super-node
+is a skew heap of its nodes, by the cheapest edge of each, with lazy offsets. So only V elements have
+pointers, most steps stay within a short run of memory, and nothing is ever sorted. The virtual root's edges
+lie on no cycle and stay out of the heaps; a super-node keeps its cheapest. That makes "as few roots as
+possible" exact too: ordered by (roots, weight), every real edge precedes every root edge at every level, so a
+root edge is taken only when no other enters. No large constant is added, so no precision is lost to one.
 
-The virtual root's edges never lie on a cycle, so they stay out of the heaps: each super-node carries the one number
-that matters, its cheapest root edge. That is also what makes "as few roots as possible" exact. Ordered by the pair
-(number of roots, weight), every real edge comes before every root edge, at every level of contraction; a root edge is
-taken when no other edge enters. There is no large constant to add, hence no precision to lose to one.
+Ties: of the edges into a super-node, the smallest by (weight less offset, tail, head) wins, the virtual root
+counting as tail -1; paths start at nodes in increasing order. Edges equal in all three are interchangeable,
+so the result is the same for every order of the edge list. It may change when nodes are renumbered.
 
-Ties. Among edges that enter the same super-node, the one with the smallest (weight less offset, tail, head) wins, the
-virtual root counting as tail -1, and paths start at nodes in increasing order. Edges equal in all three are
-interchangeable, so the result is the same, bit for bit, for every order of the edge list.
-
-Rounding. Reduced weights are sums of at most 2 V weights. The answer is exactly optimal when those sums are exact
-(integers below 2**53, say), else optimal up to their rounding. The sums must not overflow.
+Rounding: reduced weights are sums of fewer than 2 V weights. The answer is exactly optimal where such sums
+are exact (integers below 2**53, say), else optimal up to their rounding. They must not overflow.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -45,7 +41,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _MAX_NODES = 2**30  # nodes and super-nodes together are numbered in int32
-_BASE, _OFF, _LAZY = 0, 1, 2  # columns of `val`: cheapest edge left, offset of the node, offset owed to its children
+_BASE, _OFF, _LAZY = 0, 1, 2  # columns of `val`: cheapest edge left, offset, offset owed to the children
 
 
 @njit(cache=True, nogil=True)
@@ -126,20 +122,22 @@ def _meld(a: int, b: int, kid: NDArray[np.int32], val: Floats, start: Ints, src:
 
 @njit(cache=True, nogil=True)
 def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, fewest: bool) -> Ints:
-    """Parents int64[n], -1 for roots; `fewest` minimises (roots, weight), else only the weight. O(E log V), O(E + V)."""
-    # Edges by head. One that costs no less than a root edge to its head is never needed (nor is a self loop, nor +inf).
+    """Parents int64[n], -1 for roots, of least (number of roots, weight) if `fewest`, else of least weight.
+
+    O(E log V) time; memory 12 bytes an edge and about 90 a node.
+    """
+    # Edges by head. One that costs no less than the root edge to its head is never needed.
+    limit = np.full(n, np.inf) if fewest else root_weight
     start = np.zeros(n + 1, np.int64)
     for e in range(len(tail)):
-        limit = np.inf if fewest else root_weight[head[e]]
-        if tail[e] != head[e] and weight[e] < limit:
+        if tail[e] != head[e] and weight[e] < limit[head[e]]:
             start[head[e] + 1] += 1
     for v in range(n):
         start[v + 1] += start[v]
     end = start[:n].copy()
     src, w = np.empty(start[n], np.int32), np.empty(start[n], np.float64)
     for e in range(len(tail)):
-        limit = np.inf if fewest else root_weight[head[e]]
-        if tail[e] != head[e] and weight[e] < limit:
+        if tail[e] != head[e] and weight[e] < limit[head[e]]:
             p = end[head[e]]
             src[p], w[p] = tail[e], weight[e]
             end[head[e]] = p + 1
@@ -150,14 +148,13 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
     state = np.zeros(size, np.uint8)  # 0 untouched, 1 on the path, 2 attached
     heap = np.full(size, -1, np.int32)  # skew heap over nodes
     from_, into, cost = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size)  # the chosen edge
-    rooted, root_cost = np.empty(size, np.int32), np.empty(size)  # head and reduced weight of the cheapest root edge
+    rooted, root_cost = np.empty(size, np.int32), np.empty(size)  # the cheapest root edge: head, weight
     kid, val = np.full((n, 2), -1, np.int32), np.zeros((n, 3))
     for v in range(n):
         rooted[v], root_cost[v] = v, root_weight[v]
-        degree = end[v] - start[v]
-        if degree > 0:
-            for i in range(degree // 2 - 1, -1, -1):
-                _sift(src, w, start[v], end[v], i)
+        for i in range((end[v] - start[v]) // 2 - 1, -1, -1):
+            _sift(src, w, start[v], end[v], i)
+        if end[v] > start[v]:
             heap[v], val[v, _BASE] = v, w[start[v]]
 
     path = np.empty(n, np.int32)
@@ -178,16 +175,12 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
                     src[lo], w[lo] = src[end[h]], w[end[h]]
                     _sift(src, w, lo, end[h], 0)
                 _push(h, kid, val)
-                left, right = kid[h, 0], kid[h, 1]
-                if end[h] == lo:
-                    h = _meld(left, right, kid, val, start, src)
-                    continue
-                val[h, _BASE] = w[lo]
-                if (left >= 0 and _less(left, h, val, start, src)) or (
-                    right >= 0 and _less(right, h, val, start, src)
-                ):
+                rest = _meld(kid[h, 0], kid[h, 1], kid, val, start, src)
+                if end[h] > lo:
                     kid[h, 0] = kid[h, 1] = -1
-                    h = _meld(_meld(left, right, kid, val, start, src), h, kid, val, start, src)
+                    val[h, _BASE] = w[lo]
+                    rest = _meld(rest, h, kid, val, start, src)
+                h = rest
             heap[c] = h
 
             attached = h < 0 or (not fewest and root_cost[c] <= val[h, _BASE] + val[h, _OFF])
@@ -231,53 +224,44 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
     return from_[:n].astype(np.int64)
 
 
-def _edges(n: int, tail: ArrayLike, head: ArrayLike, weight: ArrayLike) -> tuple[Ints, Ints, Floats]:
-    """The edge list as contiguous int64[E], int64[E], float64[E], checked. O(E)."""
+def _finite(name: str, values: Floats) -> None:
+    bad = np.flatnonzero(np.isnan(values) | (values == -np.inf))
+    if len(bad):
+        raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}; expected a number or +inf")
+
+
+def _spanning(n: int, edges: tuple[ArrayLike, ...], costs: Floats, root: int | None, fewest: bool) -> Ints:
     if not 0 <= n <= _MAX_NODES:
         raise ValueError(f"n is {n}; expected between 0 and {_MAX_NODES} nodes")
-    w = np.ascontiguousarray(weight, dtype=np.float64)
-    ends = []
-    for name, given in (("tail", tail), ("head", head)):
-        a = np.asarray(given)
-        if a.ndim != 1 or a.shape != w.shape:
-            raise ValueError(
-                f"{name} has shape {a.shape} and weight {w.shape}; expected two flat arrays of one length"
-            )
-        if a.size and a.dtype.kind not in "iu":
-            raise ValueError(f"{name} has dtype {a.dtype}; expected integers")
-        if a.size and not (a.min() >= 0 and a.max() < n):
-            e = int(np.flatnonzero((a < 0) | (a >= n))[0])
-            raise ValueError(f"{name}[{e}] is {a[e]}; expected a node between 0 and {n - 1} (n = {n})")
-        ends.append(np.ascontiguousarray(a, dtype=np.int64))
-    _check_costs("weight", w)
-    return ends[0], ends[1], w
-
-
-def _check_costs(name: str, costs: Floats) -> None:
-    bad = np.isnan(costs) | (costs == -np.inf)
-    if bad.any():
-        e = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"{name}[{e}] is {costs[e]}; expected a number or +inf")
-
-
-def _spanning(
-    n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, root: int | None, fewest: bool
-) -> Ints:
+    tail, head, weight = (np.asarray(a) for a in edges)
+    if weight.ndim != 1 or not tail.shape == head.shape == weight.shape:
+        shapes = f"{tail.shape}, {head.shape}, {weight.shape}"
+        raise ValueError(f"tail, head, weight have shapes {shapes}; expected flat arrays of one length")
+    for name, ends in (("tail", tail), ("head", head)):
+        if ends.size and ends.dtype.kind not in "iu":
+            raise ValueError(f"{name} has dtype {ends.dtype}; expected integers")
+        if ends.size and (ends.min() < 0 or ends.max() >= n):
+            e = np.flatnonzero((ends < 0) | (ends >= n))[0]
+            raise ValueError(f"{name}[{e}] is {ends[e]}; expected a node, from 0 to {n - 1}")
+    if costs.shape not in ((), (n,)):
+        raise ValueError(f"root_weight has shape {costs.shape}; expected one number, or {n}")
+    if root is not None and not 0 <= root < n:
+        raise ValueError(f"root is {root}; expected a node, from 0 to {n - 1}")
+    tail, head = np.ascontiguousarray(tail, dtype=np.int64), np.ascontiguousarray(head, dtype=np.int64)
+    weight, costs = np.ascontiguousarray(weight, dtype=np.float64), np.full(n, costs)
+    _finite("weight", weight)
+    _finite("root_weight", costs)
     if root is not None:
-        if not 0 <= root < n:
-            raise ValueError(f"root is {root}; expected a node between 0 and {n - 1} (n = {n})")
-        # -inf turns every edge into the root away, so the root never joins a cycle and the -inf enters no sum.
-        root_weight, fewest = np.full(n, np.inf), False
-        root_weight[root] = -np.inf
-    parent: Ints = _solve(n, tail, head, weight, root_weight, fewest)
-    if np.any((parent < 0) & (root_weight == np.inf)):
-        may = np.flatnonzero(root_weight < np.inf)
-        use = weight < np.inf
-        rows = np.concatenate([tail[use], np.full(len(may), n)])
-        columns = np.concatenate([head[use], may])
+        # -inf turns away every edge into the root; so it joins no cycle, and its -inf enters no sum.
+        costs, fewest = np.full(n, np.inf), False
+        costs[root] = -np.inf
+    parent: Ints = _solve(n, tail, head, weight, costs, fewest)
+    if np.any((parent < 0) & (costs == np.inf)):
+        may, real = np.flatnonzero(costs < np.inf), weight < np.inf
+        rows, columns = np.append(tail[real], np.full(len(may), n)), np.append(head[real], may)
         graph = csr_array((np.ones(len(rows)), (rows, columns)), shape=(n + 1, n + 1))
         missed = n + 1 - len(breadth_first_order(graph, n, return_predecessors=False))
-        source = f"root {root}" if root is not None else f"the {len(may)} nodes of finite root_weight"
+        source = f"any of the {len(may)} permitted roots" if root is None else f"root {root}"
         raise ValueError(f"{missed} of {n} nodes cannot be reached from {source}; add edges or roots")
     return parent
 
@@ -291,23 +275,18 @@ def minimum_directed_spanning_forest(
     *,
     root: int | None = None,
 ) -> Ints:
-    """Parent of every node (int64[n], -1 for roots) in the forest of least total weight.
+    """Parent of every node (int64[n], -1 for roots) in the forest of least weight, its root_weights included.
 
-    tail, head: int[E]; edge e goes from tail[e], the parent, to head[e], at weight[e] (float64[E]). Negative weights
-    and parallel edges are fine; self loops and edges of +inf are ignored. root_weight: float64[n] or one number, what
-    it costs to leave a node without a parent; +inf: it must have one. An edge that costs no less than
-    root_weight[head] is never used. With `root` there is exactly one tree, from that node, whatever root_weight says.
+    tail, head: int[E], edge e goes from parent tail[e] to child head[e]. weight: float64[E]; negative weights
+    and parallel edges are fine, self loops and edges of +inf are ignored. root_weight: float64[n] or one
+    number, what a node without parent costs; +inf: it must have one. An edge of weight >= root_weight[head]
+    is never used. With `root` there is one tree, from that node, whatever root_weight says.
 
     ValueError: NaN or -inf, an index out of range, shapes that differ, nodes that no permitted root reaches.
-    O(E log V) time, O(E + V) memory; 12 bytes an edge beside the input. Ties, rounding: see the module.
+    Time O(E log V), memory O(E + V). Ties and rounding: see the module.
     """
-    t, h, w = _edges(n, tail, head, weight)
-    costs = np.asarray(root_weight, dtype=np.float64)
-    if costs.shape not in ((), (n,)):
-        raise ValueError(f"root_weight has shape {costs.shape}; expected one number or one for each of {n} nodes")
-    costs = np.full(n, costs)
-    _check_costs("root_weight", costs)
-    return _spanning(n, t, h, w, costs, root, False)
+    edges = (tail, head, weight)
+    return _spanning(n, edges, np.asarray(root_weight, dtype=np.float64), root, False)
 
 
 def minimum_directed_spanning_tree(
@@ -315,21 +294,20 @@ def minimum_directed_spanning_tree(
 ) -> Ints:
     """Parent of every node (int64[n], -1 for roots) in the spanning tree of least weight, from the best root.
 
-    Where no single node reaches all others: the forest of least weight among those with as few roots as possible.
-    That order, first the count and then the weight, is exact (see the module). With `root`: the tree from that node, or
-    ValueError if it does not reach all. Arguments, other errors and cost as in `minimum_directed_spanning_forest`.
+    Where no node reaches all others: the forest of least weight among those of fewest roots. That order,
+    roots before weight, is exact (see the module). With `root`: the tree from that node, or ValueError if it
+    does not reach all. Arguments, other errors, time, memory: as for `minimum_directed_spanning_forest`.
     """
-    t, h, w = _edges(n, tail, head, weight)
-    return _spanning(n, t, h, w, np.zeros(n), root, True)
+    return _spanning(n, (tail, head, weight), np.zeros(()), root, True)
 
 
 def dense_minimum_directed_spanning_tree(M: ArrayLike, *, root: int | None = None) -> Ints:
-    """`minimum_directed_spanning_tree` of the matrix M (float64[n, n]): M[i, j] weighs the edge from i to j.
+    """`minimum_directed_spanning_tree` of float64[n, n]: M[i, j] is the weight of i -> j, +inf for no edge.
 
-    +inf: no such edge. The diagonal is ignored, but may not hold NaN. O(n^2 log n) time, O(n^2) memory.
+    The diagonal counts as self loops: ignored, but not NaN. Time O(n^2 log n), memory O(n^2).
     """
-    D: NDArray[Any] = np.asarray(M, dtype=np.float64)
+    D: Floats = np.asarray(M, dtype=np.float64)
     if D.ndim != 2 or D.shape[0] != D.shape[1]:
         raise ValueError(f"M has shape {D.shape}; expected a square matrix")
-    tail, head = np.nonzero(D != np.inf)
+    tail, head = np.nonzero(~np.isposinf(D))
     return minimum_directed_spanning_tree(len(D), tail, head, D[tail, head], root=root)

@@ -18,8 +18,8 @@ def read_keras(file: IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
     Optimizer state, which a whole-model file keeps beside the weights, is left out.
     """
     with h5py.File(file, "r") as opened:
-        # model.save puts the weights one level down, beside `optimizer_weights`; save_weights puts them on top.
-        root = opened["model_weights"] if "model_weights" in opened else opened
+        # save_weights puts the layers on top, model.save one level down, beside `optimizer_weights`.
+        root = opened.get("model_weights", opened)
         if "layer_names" not in root.attrs:
             raise StopError("not a Keras weight file: attribute layer_names is missing")
         return {

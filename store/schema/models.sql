@@ -1,0 +1,35 @@
+create table models (
+    model_id bigint primary key,
+    name varchar not null,
+    revision varchar not null,
+    source varchar not null,
+    architecture varchar not null,
+    dtype varchar not null,
+    tensors integer not null,
+    parameters bigint not null,
+    bytes_total bigint not null,
+    bytes_read bigint not null,
+    content_hash varchar not null,
+    created_at timestamp,
+    modified_at timestamp,
+    shard varchar not null,
+    added_run integer not null,
+    removed_run integer
+);
+comment on table models is 'One row for each revision of a model that was ingested. (source, name) is unique among rows with removed_run null.';
+comment on column models.model_id is 'Counts from 1 in order of arrival.';
+comment on column models.name is 'org/name on the Hub, the path below the source for folders.';
+comment on column models.revision is 'Commit sha on the Hub and in a cache; for a folder a digest of file names, sizes and modification times.';
+comment on column models.source is 'folder:PATH, cache:PATH or hub:URL.';
+comment on column models.architecture is 'References architectures.';
+comment on column models.dtype is 'Element type of most values: F32, BF16, ...';
+comment on column models.tensors is 'Tensors with a sketch.';
+comment on column models.parameters is 'Values in those tensors.';
+comment on column models.bytes_total is 'Size of the weight files.';
+comment on column models.bytes_read is 'Bytes read of them, headers included.';
+comment on column models.content_hash is '32 hex digits over canonical names and content hashes of all sketched tensors: equal for bit-equal copies.';
+comment on column models.created_at is 'UTC, as the source says; null where it does not.';
+comment on column models.modified_at is 'UTC, as the source says; null where it does not.';
+comment on column models.shard is 'Parquet file with its sketches, relative to the graph.';
+comment on column models.added_run is 'Run that ingested it.';
+comment on column models.removed_run is 'Run that found it gone or replaced by a newer revision; null while it is live.';

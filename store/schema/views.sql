@@ -1,0 +1,96 @@
+create view live_models as
+    select * exclude (removed_run) from models where removed_run is null;
+comment on view live_models is 'Models that the graph holds now, latest revision each.';
+
+create view current_edges as
+    select * exclude (valid_to_run) from edges where valid_to_run is null;
+comment on view current_edges is 'Edges that hold now.';
+
+create view lineage as
+    select
+        m.name as model,
+        p.name as parent,
+        e.relation,
+        e.distance,
+        e.confidence,
+        u.name as runner_up,
+        e.runner_up_confidence,
+        r.name as root,
+        c.depth,
+        c.members,
+        m.architecture,
+        m.revision,
+        m.source
+    from live_models m
+    join components c using (model_id)
+    join models r on r.model_id = c.root_id
+    left join current_edges e on e.child_id = m.model_id
+    left join models p on p.model_id = e.parent_id
+    left join models u on u.model_id = e.runner_up_id;
+comment on view lineage is 'One row for each live model, with names: its parent (null for a root), root, depth and edge.';
+
+create macro ancestors_of(m) as table
+    select
+        (c.depth - step + 1)::integer as generation,
+        a.name as model,
+        e.relation,
+        e.distance,
+        e.confidence
+    from live_models d
+    join components c using (model_id)
+    cross join unnest(range(1, c.depth + 1)) as steps(step)
+    join models a on a.model_id = c.path[step]
+    left join current_edges e on e.child_id = c.path[step + 1]
+    where d.name = m
+    order by generation;
+
+create macro descendants_of(m) as table
+    select
+        (c.depth - list_position(c.path, a.model_id) + 1)::integer as generation,
+        d.name as model,
+        p.name as parent,
+        e.relation,
+        e.distance,
+        e.confidence
+    from live_models a
+    join components ac on ac.model_id = a.model_id
+    join components c on c.root_id = ac.root_id and list_contains(c.path, a.model_id)
+    join models d on d.model_id = c.model_id
+    join current_edges e on e.child_id = c.model_id
+    join models p on p.model_id = e.parent_id
+    where a.name = m and c.model_id <> a.model_id
+    order by generation, parent, model;
+
+create macro siblings_of(m) as table
+    select s.name as model, p.name as parent, o.relation, o.distance, o.confidence
+    from live_models x
+    join current_edges e on e.child_id = x.model_id
+    join current_edges o on o.parent_id = e.parent_id and o.child_id <> x.model_id
+    join models s on s.model_id = o.child_id
+    join models p on p.model_id = o.parent_id
+    where x.name = m
+    order by model;
+
+create view audit as
+    select
+        m.name as model,
+        k.value as claimed_parent,
+        p.name as measured_parent,
+        e.confidence,
+        case
+            when b.model_id is null then 'unknown base'
+            when list_contains(c.path, b.model_id) and b.model_id = e.parent_id then 'confirmed'
+            when list_contains(c.path, b.model_id) and b.model_id <> m.model_id then 'confirmed, not direct'
+            when list_contains(bc.path, m.model_id) and b.model_id <> m.model_id then 'reversed'
+            when bc.root_id = c.root_id then 'contradicted'
+            else 'unrelated'
+        end as verdict,
+        k.stated_in
+    from live_models m
+    join claims k on k.model_id = m.model_id and k.field = 'base_model'
+    join components c on c.model_id = m.model_id
+    left join live_models b on b.name = k.value
+    left join components bc on bc.model_id = b.model_id
+    left join current_edges e on e.child_id = m.model_id
+    left join models p on p.model_id = e.parent_id;
+comment on view audit is 'Claimed parents (base_model) beside measured ones: confirmed; confirmed, not direct; reversed; contradicted; unrelated; unknown base.';

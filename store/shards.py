@@ -1,0 +1,133 @@
+"""Sketches in Parquet: immutable shards, written to a temporary name, fsynced, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.errors import StopError
+from store.format import SKETCH_VERSION, SketchFormat
+from store.records import TensorSketch
+
+__all__ = ["SCHEMA", "fsync_directory", "read_shard", "write_shard"]
+
+SCHEMA: Final = pa.schema(
+    [
+        ("model_id", pa.int64()),
+        ("tensor", pa.string()),
+        ("source_name", pa.string()),
+        ("dtype", pa.string()),
+        ("shape", pa.list_(pa.int64())),
+        ("elements", pa.int64()),
+        ("mean", pa.float64()),
+        ("sum_squares", pa.float64()),
+        ("m2", pa.float64()),
+        ("m3", pa.float64()),
+        ("m4", pa.float64()),
+        ("minimum", pa.float64()),
+        ("maximum", pa.float64()),
+        ("zeros", pa.int64()),
+        ("content_hash", pa.binary(16)),
+        ("outlier_values", pa.list_(pa.float64())),
+        ("outlier_positions", pa.list_(pa.int64())),
+        ("samples", pa.binary()),
+        ("projection", pa.list_(pa.float32())),
+    ]
+)
+"""Columns of a shard: `model_id` and the fields of `TensorSketch`."""
+
+_FIELDS: Final = tuple(name for name in SCHEMA.names if name != "model_id")
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames within `path` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]], form: SketchFormat) -> int:
+    """Write (model id, sketches) to `path` atomically; returns the file's size in bytes.
+
+    Raises OSError when the disk is full; no partial file is then left under the final name.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for model_id, sketches in models:
+        for sketch in sketches:
+            columns["model_id"].append(model_id)
+            for name in _FIELDS:
+                columns[name].append(getattr(sketch, name))
+    table = pa.table(columns, schema=SCHEMA.with_metadata(form.as_metadata()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", use_dictionary=["dtype", "tensor", "source_name"])
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+    return path.stat().st_size
+
+
+def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tuple[TensorSketch, ...]]]:
+    """Yield (model id, sketches) for the wanted models of one shard, in the shard's order.
+
+    Raises StopError when the shard is missing, damaged, or of another sketch version.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        metadata = file.schema_arrow.metadata or {}
+        version = metadata.get(b"modelkin.version", b"").decode()
+        if version != str(SKETCH_VERSION):
+            raise StopError(
+                f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION}; "
+                "crawl these models again with this version, or install the modelkin that wrote the graph"
+            )
+        table = file.read(columns=SCHEMA.names)
+    except (OSError, pa.ArrowException) as error:
+        raise StopError(f"{path}: the shard cannot be read ({error}); crawl its models again") from error
+    wanted = set(model_ids)
+    rows: list[TensorSketch] = []
+    current: int | None = None
+    columns = {name: table.column(name).to_pylist() for name in _FIELDS if not name.startswith(("outlier", "proj"))}
+    arrays = {
+        "outlier_values": _lists(table, "outlier_values", np.float64),
+        "outlier_positions": _lists(table, "outlier_positions", np.int64),
+        "projection": _lists(table, "projection", np.float32),
+    }
+    for at, model_id in enumerate(table.column("model_id").to_pylist()):
+        if model_id not in wanted:
+            continue
+        if model_id != current:
+            if current is not None:
+                yield current, tuple(rows)
+            current, rows = model_id, []
+        values = {name: column[at] for name, column in columns.items()}
+        values["shape"] = tuple(values["shape"])
+        rows.append(TensorSketch(**values, **{name: column[at] for name, column in arrays.items()}))
+    if current is not None:
+        yield current, tuple(rows)
+
+
+def _lists(table: Any, name: str, dtype: Any) -> list[Any]:
+    """A list column as NumPy views, one a row."""
+    column = table.column(name).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=SCHEMA.field(name).type)
+    offsets = column.offsets.to_numpy()
+    values = column.values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    return [values[offsets[i] : offsets[i + 1]] for i in range(len(column))]
+
+

@@ -1,0 +1,222 @@
+"""One run that writes: models in, generation out. All SQL that changes a graph is here and in `store.lineage`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import duckdb
+import pyarrow as pa
+
+from store.errors import StopError
+from store.format import SketchFormat
+from store.generation import GraphFolder
+from store.records import Model, Skipped
+from store.shards import write_shard
+
+__all__ = ["GraphWriter"]
+
+_MODEL_COLUMNS: Final = tuple(f.name for f in fields(Model) if f.name not in ("sketches", "claims"))
+
+Backbone = Sequence[tuple[str, tuple[int, ...], int, str]]
+"""(canonical name, shape, elements, role) of the tensors that define an architecture."""
+
+
+class GraphWriter:
+    """A run in progress: a context manager that holds the graph's lock.
+
+    Leaving it with an exception keeps what was committed in the half-built generation: the next run goes on from
+    there. `publish` makes it the current generation.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        command: str,
+        source: str | None,
+        version: str,
+        clock: Callable[[], datetime],
+        form: SketchFormat | None = None,
+    ) -> None:
+        self.folder = GraphFolder(path)
+        self.form = form or SketchFormat()
+        self._command = command
+        self._source = source
+        self._version = version
+        self._clock = clock
+        self._stack = ExitStack()
+        self.connection: duckdb.DuckDBPyConnection
+        self.run_id = 0
+        self.resumed = False
+        self._shards = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.folder.lock())
+            try:
+                self.connection, self.resumed = self.folder.open_building()
+            except (OSError, duckdb.Error) as error:
+                raise self._stop(error) from error
+            stack.callback(self._close)
+            self.folder.remove_orphans(self.connection)
+            self._begin_run()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if isinstance(error, (duckdb.Error, OSError)):
+            raise self._stop(error) from error
+
+    def _close(self) -> None:
+        try:
+            self.connection.close()
+        except duckdb.Error:
+            # Closing flushes the write-ahead log; on a full disk that fails, and the log is replayed by the next run.
+            return
+
+    def _stop(self, error: Exception) -> StopError:
+        return StopError(
+            f"{self.folder.path}: writing failed ({str(error).splitlines()[0]}). The current generation is untouched; "
+            "free some space or mend the disk and run the same command again: it goes on where this one stopped"
+        )
+
+    def _now(self) -> datetime:
+        return self._clock().astimezone(UTC).replace(tzinfo=None)
+
+    def _begin_run(self) -> None:
+        c = self.connection
+        c.execute("update runs set status = 'interrupted' where status = 'running'")
+        row = c.execute("select coalesce(max(run_id), 0) + 1 from runs").fetchone()
+        assert row is not None
+        self.run_id = int(row[0])
+        c.execute(
+            "insert into runs (run_id, command, source, started_at, status, version) values (?, ?, ?, ?, 'running', ?)",
+            [self.run_id, self._command, self._source, self._now(), self._version],
+        )
+
+    def known(self) -> dict[str, str]:
+        """Name -> revision of this source's live models, those of a killed run included."""
+        rows = self.connection.execute(
+            "select name, revision from models where source = ? and removed_run is null", [self._source]
+        ).fetchall()
+        return dict(rows)
+
+    def add(self, models: Sequence[Model], skipped: Iterable[Skipped], backbones: Mapping[str, Backbone]) -> None:
+        """Store a batch: shards first, then all rows in one transaction. `backbones` is keyed by architecture."""
+        c = self.connection
+        row = c.execute("select coalesce(max(model_id), 0) from models").fetchone()
+        assert row is not None
+        first = int(row[0]) + 1
+        by_architecture: dict[str, list[int]] = defaultdict(list)
+        for at, model in enumerate(models):
+            by_architecture[model.architecture].append(at)
+        shards: dict[str, str] = {}
+        for architecture, members in by_architecture.items():
+            self._shards += 1
+            shard = f"sketches/arch={architecture}/{self.run_id:06d}-{first:09d}-{self._shards:05d}.parquet"
+            write_shard(
+                self.folder.path / shard, [(first + at, models[at].sketches) for at in members], self.form
+            )
+            shards[architecture] = shard
+        rows = [
+            {
+                "model_id": first + at,
+                **{name: _naive(getattr(model, name)) for name in _MODEL_COLUMNS},
+                "shard": shards[model.architecture],
+                "added_run": self.run_id,
+            }
+            for at, model in enumerate(models)
+        ]
+        claims = [
+            {"model_id": first + at, "field": k.field, "value": k.value, "stated_in": k.stated_in}
+            for at, model in enumerate(models)
+            for k in model.claims
+        ]
+        c.begin()
+        try:
+            self._retire([model.name for model in models])
+            self._insert("models", rows)
+            self._insert("claims", claims)
+            self._insert_architectures(models, backbones)
+            self.skip(skipped)
+            c.commit()
+        except BaseException:
+            c.rollback()
+            raise
+
+    def skip(self, skipped: Iterable[Skipped]) -> None:
+        """Record what could not be ingested."""
+        self._insert(
+            "skipped",
+            [
+                {
+                    "run_id": self.run_id,
+                    "source": self._source or "",
+                    **{f.name: getattr(row, f.name) for f in fields(Skipped)},
+                }
+                for row in skipped
+            ],
+        )
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Models that the source no longer holds: their rows stay, closed by this run."""
+        self._retire(list(names))
+
+    def _retire(self, names: list[str]) -> None:
+        if names:
+            self.connection.execute(
+                "update models set removed_run = ? where source = ? and removed_run is null and list_contains(?, name)",
+                [self.run_id, self._source, names],
+            )
+
+    def _insert_architectures(self, models: Sequence[Model], backbones: Mapping[str, Backbone]) -> None:
+        known = {row[0] for row in self.connection.execute("select architecture from architectures").fetchall()}
+        for model in models:
+            key = model.architecture
+            if key in known:
+                continue
+            known.add(key)
+            tensors = backbones[key]
+            self.connection.execute(
+                "insert into architectures values (?, ?, ?, ?)",
+                [key, len(tensors), sum(n for _, _, n, _ in tensors), model.name],
+            )
+            self._insert(
+                "tensors",
+                [
+                    {"architecture": key, "tensor": name, "shape": list(shape), "elements": n, "role": role}
+                    for name, shape, n, role in tensors
+                ],
+            )
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            incoming = pa.Table.from_pylist([dict(row) for row in rows])
+            self.connection.register("incoming", incoming)
+            self.connection.execute(f"insert into {table} by name select * from incoming")
+            self.connection.unregister("incoming")
+
+    def finish_run(self, **columns: object) -> None:
+        """Set columns of this run's row."""
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        self.connection.execute(f"update runs set {assignments} where run_id = ?", [*columns.values(), self.run_id])
+
+    def publish(self) -> int:
+        """Finish the run and make this the current generation; returns its number."""
+        self.finish_run(status="done", finished_at=self._now())
+        return self.folder.publish(self.connection)
+
+
+def _naive(value: object) -> object:
+    """DuckDB's TIMESTAMP holds UTC without a zone."""
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
