@@ -6,10 +6,9 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from crawl.folder_entries import Entries, LocalFile, read_entries
+from crawl.folder_entries import Entries, LocalFile, newest_weight, read_entries
 from crawl.layout import WeightGroup, is_weight, weight_files
 from crawl.local_file import LocalReader, open_below, read_text_below, resolve_below
 from crawl.names import escaped, is_plain_path
@@ -43,6 +42,7 @@ class FolderSource:
 
     def __init__(self, path: Path | str) -> None:
         self._root = os.path.realpath(path)
+        self._folders: dict[str, str] = {}
 
     @property
     def label(self) -> str:
@@ -74,6 +74,7 @@ class FolderSource:
                 found.append(SkippedModel(item.name, "name_taken", message, path=where))
             else:
                 taken.add(item.name)
+                self._folders[item.name] = item.folder
                 found.append(_reference(item))
         yield from found
 
@@ -156,6 +157,7 @@ class FolderSource:
             for folder in folders:
                 for found in self._found_in(folder):
                     if found.name == name:
+                        self._folders[name] = folder
                         return found
         raise SkipError(
             "vanished", f"{escaped(name)} is gone: expected its weights below {escaped(self._root)}"
@@ -177,7 +179,8 @@ class FolderSource:
             raise SkipError(
                 "bad_name", f"{escaped(name)}: expected a file of the model, found {escaped(path)!r}"
             )
-        return self._locate(name).folder
+        # Remembered, as finding it reads the folder: thousands of models may lie in one.
+        return self._folders[name] if name in self._folders else self._locate(name).folder
 
 
 def _stems(groups: tuple[WeightGroup, ...], entries: Entries) -> Iterator[tuple[WeightGroup, str]]:
@@ -197,16 +200,7 @@ def _reference(found: _Found) -> ModelRef:
     digest = hashlib.sha256()
     for file in found.files:
         digest.update(f"{file.name}\0{file.size}\0{file.mtime_ns}\0".encode())
-    newest = max(file.mtime_ns for file in found.files if is_weight(file.name))
-    return ModelRef(found.name, digest.hexdigest()[:16], modified_at=_utc(newest))
-
-
-def _utc(nanoseconds: int) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
-    except (OverflowError, ValueError, OSError):
-        # File systems keep times that no calendar has.
-        return None
+    return ModelRef(found.name, digest.hexdigest()[:16], modified_at=newest_weight(found.files))
 
 
 def _by_name_then_depth(item: _Found | SkippedModel) -> tuple[str, int, str, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from crawl.layout import is_weight
 from crawl.local_file import resolve_below
 from crawl.names import escaped, is_plain
 from store.errors import SkipError
 
-__all__ = ["Entries", "LocalFile", "RefusedEntryError", "read_entries"]
+__all__ = ["Entries", "LocalFile", "RefusedEntryError", "newest_weight", "read_entries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,16 @@ def read_entries(root: str, folder: str) -> Entries:
         elif found is not None:
             folders.append(found)
     return Entries(tuple(files), tuple(folders), tuple(skipped))
+
+
+def newest_weight(files: Iterable[LocalFile]) -> datetime | None:
+    """When the newest weight file was modified, to the second; None when there is none or no such date."""
+    times = [file.mtime_ns for file in files if is_weight(file.name)]
+    try:
+        return datetime.fromtimestamp(max(times) // 1_000_000_000, UTC) if times else None
+    except (OverflowError, ValueError, OSError):
+        # File systems keep times that no calendar has.
+        return None
 
 
 def _classify(root: str, entry: os.DirEntry[str], shown: str) -> LocalFile | str | None:

@@ -17,8 +17,10 @@ SUPPORTED = ".safetensors"
 
 # Formats that hold weights and are not read: a folder with only these is reported, not passed over.
 _OTHER_FORMATS = frozenset(
-    ["bin", "ckpt", "gguf", "ggml", "h5", "hdf5", "keras", "mlmodel", "msgpack", "nemo", "npz", "onnx", "ot"]
-    + ["pb", "pdparams", "pt", "pth", "pkl", "pickle", "tflite", "t7"]
+    (
+        *("bin", "ckpt", "gguf", "ggml", "h5", "hdf5", "keras", "mlmodel", "msgpack", "nemo", "npz", "onnx"),
+        *("ot", "pb", "pdparams", "pt", "pth", "pkl", "pickle", "tflite", "t7"),
+    )
 )
 # `.bin` and the like also name what is no weight at all.
 _NOT_WEIGHTS = frozenset(
@@ -142,7 +144,7 @@ def _nothing_to_read(paths: list[str]) -> SkipError:
     if adapters:
         return SkipError(
             "unsupported_format",
-            f"{_few(adapters)} is a PEFT adapter: it holds differences from a base model and no weights of its "
+            f"{_few(adapters)} is a PEFT adapter: it holds differences from a base model, no weights of its "
             "own; merge it into its base and save that as safetensors",
         )
     if others:

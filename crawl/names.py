@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["escaped", "is_plain", "is_plain_path"]
+__all__ = ["escaped", "is_plain", "is_plain_path", "is_repo_name"]
 
 MAX_NAME = 1024
 
@@ -12,6 +13,7 @@ MAX_NAME = 1024
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # Control characters, lone surrogates (bytes that are not UTF-8), line and paragraph separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_REPO_NAME = re.compile(r"(?=.{1,96}\Z)(\w([\w.-]*\w)?/)?\w([\w.-]*\w)?(?<!\.git)", re.ASCII)
 
 
 def _is_refused(character: str) -> bool:
@@ -32,6 +34,11 @@ def is_plain_path(path: str) -> bool:
     return (
         is_plain(path) and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
     )
+
+
+def is_repo_name(name: str) -> bool:
+    """True for `name` or `org/name` as a Hub allows it: no `..`, no `--`, not hidden, 96 characters."""
+    return _REPO_NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
 def escaped(name: str) -> str:

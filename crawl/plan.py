@@ -92,7 +92,11 @@ def make_plan(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> Plan
     """The plan for a model with these canonical names and shapes. Buffers get no samples."""
     elements = {name: math.prod(shape) for name, shape in shapes.items()}
     sampled = [name for name, shape in shapes.items() if role(name, shape) != "buffer" and elements[name] > 0]
-    samples = _spread({name: elements[name] for name in sampled}, form)
+    # The backbone's share is spread over the backbone alone: all models of one architecture keep the same coordinates.
+    body = set(backbone(shapes))
+    inside = {name: elements[name] for name in sampled if name in body}
+    outside = {name: elements[name] for name in sampled if name not in body}
+    samples = _spread(inside, form.samples * 7 // 8, form) | _spread(outside, form.samples // 8, form)
     projected = _projected(shapes, form)
     outliers = max(1, min(64, form.outliers // max(1, len(sampled))))
     return Plan(
@@ -108,7 +112,7 @@ def make_plan(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> Plan
     )
 
 
-def _spread(elements: Mapping[str, int], form: SketchFormat) -> dict[str, int]:
+def _spread(elements: Mapping[str, int], budget: int, form: SketchFormat) -> dict[str, int]:
     """Samples in proportion to sqrt(elements), with a floor, filled up where small tensors leave a remainder.
 
     Against spreading in proportion to elements this loses a third of the effective sample size on BERT and keeps
@@ -116,17 +120,17 @@ def _spread(elements: Mapping[str, int], form: SketchFormat) -> dict[str, int]:
     """
     if not elements:
         return {}
-    floor = min(form.least_samples, max(1, form.samples // len(elements)))
-    low, high = 0.0, float(form.samples)
+    floor = min(form.least_samples, max(1, budget // len(elements)))
+    low, high = 0.0, float(budget)
 
     def given(scale: float) -> dict[str, int]:
         return {name: min(n, max(floor, int(scale * math.sqrt(n)))) for name, n in elements.items()}
 
-    if sum(elements.values()) <= form.samples:
+    if sum(elements.values()) <= budget:
         return dict(elements)
     for _ in range(60):
         middle = (low + high) / 2
-        if sum(given(middle).values()) <= form.samples:
+        if sum(given(middle).values()) <= budget:
             low = middle
         else:
             high = middle

@@ -193,7 +193,7 @@ def _left_out(path: str, entry: TensorEntry) -> SkipError | None:
         )
     if entry.dtype not in DTYPES:
         return SkipError(
-            "unsupported_dtype",
+            "unknown_dtype",
             f"{path}: tensor {entry.name}: expected one of {', '.join(DTYPES)}, found {escaped(entry.dtype)}",
         )
     return None

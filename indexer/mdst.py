@@ -1,23 +1,21 @@
 """Minimum directed spanning trees and forests of sparse directed graphs, in O(E log V).
 
-Contraction of cycles (Chu and Liu 1965; Edmonds 1967, "Optimum branchings") with mergeable heaps (Tarjan
-1977, "Finding optimum branchings"), grown along one path at a time (Gabow, Galil, Spencer and Tarjan 1986,
-"Efficient algorithms for finding minimum spanning trees in undirected and directed graphs"). From a node not
-yet attached, step to the tail of the cheapest edge into it. A step onto the path closes a cycle: contract it
-into a super-node, lower the edges that enter it at member m by the cost of m's chosen edge, and go on from
-there. A step to the virtual root, or to what is attached to it, attaches the path. At the end, outermost
-contraction first, the edge into a super-node replaces the chosen edge of the member it enters.
+Contraction of cycles (Chu and Liu 1965; Edmonds 1967) with mergeable heaps (Tarjan 1977), grown along one
+path at a time (Gabow, Galil, Spencer and Tarjan 1986). From a node not yet attached, step to the tail of the
+cheapest edge into it. A step onto the path closes a cycle: contract it into a super-node, lower the edges
+that enter it at member m by the cost of m's chosen edge, and go on from there. A step to the virtual root, or
+to what is attached to it, attaches the path. Last, from the outside in, the edge into a super-node replaces
+that of the member it enters.
 
 Heaps on two levels: the edges into one node are a binary heap in place, in one compressed array; a super-node
-is a skew heap of its nodes, by the cheapest edge of each, with lazy offsets. So only V elements have
-pointers, most steps stay within a short run of memory, and nothing is ever sorted. The virtual root's edges
-lie on no cycle and stay out of the heaps; a super-node keeps its cheapest. That makes "as few roots as
-possible" exact too: ordered by (roots, weight), every real edge precedes every root edge at every level, so a
-root edge is taken only when no other enters. No large constant is added, so no precision is lost to one.
+is a skew heap of its nodes, by the cheapest edge of each, with lazy offsets. Only V elements have pointers,
+and nothing is ever sorted. The virtual root's edges lie on no cycle and stay out of the heaps; a super-node
+keeps its cheapest. That makes "as few roots as possible" exact too: ordered by (roots, weight), every real
+edge precedes every root edge at every level, so a root edge is taken only when no other enters.
 
 Ties: of the edges into a super-node, the smallest by (weight less offset, tail, head) wins, the virtual root
 counting as tail -1; paths start at nodes in increasing order. Edges equal in all three are interchangeable,
-so the result is the same for every order of the edge list. It may change when nodes are renumbered.
+so the result is the same, exactly, for every order of the edge list.
 
 Rounding: reduced weights are sums of fewer than 2 V weights. The answer is exactly optimal where such sums
 are exact (integers below 2**53, say), else optimal up to their rounding. They must not overflow.
@@ -49,10 +47,8 @@ def _sift(src: NDArray[np.int32], w: Floats, lo: int, end: int, i: int) -> None:
     """Restore the binary heap w[lo:end], ordered by (w, src), below its i-th element. O(log(end - lo))."""
     size = end - lo
     wi, si = w[lo + i], src[lo + i]
-    while True:
+    while 2 * i + 1 < size:
         c = 2 * i + 1
-        if c >= size:
-            break
         p = lo + c
         if c + 1 < size and (w[p + 1] < w[p] or (w[p + 1] == w[p] and src[p + 1] < src[p])):
             p += 1
@@ -122,22 +118,19 @@ def _meld(a: int, b: int, kid: NDArray[np.int32], val: Floats, start: Ints, src:
 
 @njit(cache=True, nogil=True)
 def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, fewest: bool) -> Ints:
-    """Parents int64[n], -1 for roots, of least (number of roots, weight) if `fewest`, else of least weight.
-
-    O(E log V) time; memory 12 bytes an edge and about 90 a node.
-    """
-    # Edges by head. One that costs no less than the root edge to its head is never needed.
+    """Parents int64[n] of least (number of roots, weight) if `fewest`, else of least weight. O(E log V)."""
+    # Edges by head. One that costs no less than the root edge to its head is never needed. (A self loop lies
+    # inside its node, and goes when it comes up.)
     limit = np.full(n, np.inf) if fewest else root_weight
     start = np.zeros(n + 1, np.int64)
     for e in range(len(tail)):
-        if tail[e] != head[e] and weight[e] < limit[head[e]]:
+        if weight[e] < limit[head[e]]:
             start[head[e] + 1] += 1
-    for v in range(n):
-        start[v + 1] += start[v]
+    start = np.cumsum(start)
     end = start[:n].copy()
     src, w = np.empty(start[n], np.int32), np.empty(start[n], np.float64)
     for e in range(len(tail)):
-        if tail[e] != head[e] and weight[e] < limit[head[e]]:
+        if weight[e] < limit[head[e]]:
             p = end[head[e]]
             src[p], w[p] = tail[e], weight[e]
             end[head[e]] = p + 1
@@ -163,8 +156,7 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
         c = _find(up, first)
         if state[c] != 0:
             continue
-        path[0], state[c] = c, 1
-        depth = 1
+        path[0], state[c], depth = c, 1, 1
         while depth > 0:
             c = path[depth - 1]
             h = heap[c]
@@ -177,8 +169,7 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
                 _push(h, kid, val)
                 rest = _meld(kid[h, 0], kid[h, 1], kid, val, start, src)
                 if end[h] > lo:
-                    kid[h, 0] = kid[h, 1] = -1
-                    val[h, _BASE] = w[lo]
+                    kid[h, 0], kid[h, 1], val[h, _BASE] = -1, -1, w[lo]
                     rest = _meld(rest, h, kid, val, start, src)
                 h = rest
             heap[c] = h
@@ -212,8 +203,7 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
                     if r < root_cost[new] or (r == root_cost[new] and rooted[m] < rooted[new]):
                         root_cost[new], rooted[new] = r, rooted[m]
                 path[depth], state[new] = new, 1
-                depth += 1
-                new += 1
+                depth, new = depth + 1, new + 1
 
     for x in range(new - 1, -1, -1):  # expansion, outermost first; state 3: already expanded
         if state[x] != 3:
@@ -222,12 +212,6 @@ def _solve(n: int, tail: Ints, head: Ints, weight: Floats, root_weight: Floats, 
                 from_[y], state[y] = from_[x], 3
                 y = outer[y]
     return from_[:n].astype(np.int64)
-
-
-def _finite(name: str, values: Floats) -> None:
-    bad = np.flatnonzero(np.isnan(values) | (values == -np.inf))
-    if len(bad):
-        raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}; expected a number or +inf")
 
 
 def _spanning(n: int, edges: tuple[ArrayLike, ...], costs: Floats, root: int | None, fewest: bool) -> Ints:
@@ -247,15 +231,18 @@ def _spanning(n: int, edges: tuple[ArrayLike, ...], costs: Floats, root: int | N
         raise ValueError(f"root_weight has shape {costs.shape}; expected one number, or {n}")
     if root is not None and not 0 <= root < n:
         raise ValueError(f"root is {root}; expected a node, from 0 to {n - 1}")
-    tail, head = np.ascontiguousarray(tail, dtype=np.int64), np.ascontiguousarray(head, dtype=np.int64)
-    weight, costs = np.ascontiguousarray(weight, dtype=np.float64), np.full(n, costs)
-    _finite("weight", weight)
-    _finite("root_weight", costs)
+    # Contiguous, aligned and writable (copied if need be), so that numba compiles for one set of types only.
+    tail, head = (np.require(a, np.int64, ["C", "A", "W"]) for a in (tail, head))
+    weight, costs = np.require(weight, np.float64, ["C", "A", "W"]), np.full(n, costs)
+    for name, values in (("weight", weight), ("root_weight", costs)):
+        bad = np.flatnonzero(np.isnan(values) | (values == -np.inf))
+        if len(bad):
+            raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}; expected a number or +inf")
     if root is not None:
         # -inf turns away every edge into the root; so it joins no cycle, and its -inf enters no sum.
         costs, fewest = np.full(n, np.inf), False
         costs[root] = -np.inf
-    parent: Ints = _solve(n, tail, head, weight, costs, fewest)
+    parent: Ints = _solve(int(n), tail, head, weight, costs, fewest)
     if np.any((parent < 0) & (costs == np.inf)):
         may, real = np.flatnonzero(costs < np.inf), weight < np.inf
         rows, columns = np.append(tail[real], np.full(len(may), n)), np.append(head[real], may)
@@ -285,8 +272,7 @@ def minimum_directed_spanning_forest(
     ValueError: NaN or -inf, an index out of range, shapes that differ, nodes that no permitted root reaches.
     Time O(E log V), memory O(E + V). Ties and rounding: see the module.
     """
-    edges = (tail, head, weight)
-    return _spanning(n, edges, np.asarray(root_weight, dtype=np.float64), root, False)
+    return _spanning(n, (tail, head, weight), np.asarray(root_weight, dtype=np.float64), root, False)
 
 
 def minimum_directed_spanning_tree(

@@ -1,4 +1,4 @@
-"""A folder `org/name/files` read as the repositories of a Hub: files with their hashes, revision, card and tags."""
+"""A folder `org/name/files` read as a Hub's repositories: files with hashes, revision, card and tags."""
 
 from __future__ import annotations
 
@@ -138,7 +138,10 @@ class Repository:
 
 
 class Repositories:
-    """All repositories below `root`, looked at anew on every call, so that models may arrive and change."""
+    """All repositories below `root`, looked at anew on every call, so that models may arrive and change.
+
+    Links are followed: who lays out the folder decides what is served, never who asks.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -148,7 +151,7 @@ class Repositories:
         return sorted(f"{org}/{name}" for org in folders(self.root) for name in folders(self.root / org))
 
     def get(self, name: str) -> Repository | None:
-        """The repository, or None. Only names that match NAME and are folders exist, so no name leads out of root."""
+        """The repository, or None. Only names that match NAME exist, so no name leads out of the root."""
         parts = name.split("/")
         if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
             return None
@@ -170,9 +173,6 @@ class Repositories:
             inner[:] = [name for name in inner if not name.startswith(".")]
             for name in names:
                 path = Path(top) / name
-                # A link that points out of the root would serve files that were never meant to be served.
-                if path.is_symlink() and not path.resolve().is_relative_to(self.root):
-                    continue
                 if path.is_file():
                     stat = path.stat()
                     yield HubFile(path.relative_to(folder).as_posix(), path, stat.st_size, stat.st_mtime_ns)

@@ -71,7 +71,7 @@ def read_ncnn(param: str, weights: bytes) -> dict[str, np.ndarray[Any, Any]]:
         if plan is None:
             continue
         shape, bias = plan
-        flag = int(np.frombuffer(weights, "<u4", 1, offset)[0])
+        flag = int(take(weights, np.dtype("<u4"), 1, offset, layer)[0])
         if flag not in (FLOAT16, FLOAT32):
             raise StopError(f"ncnn layer {layer.name}: flag {flag:#010x} is neither float16 nor float32")
         dtype = np.dtype("<f2" if flag == FLOAT16 else "<f4")

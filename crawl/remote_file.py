@@ -1,0 +1,104 @@
+"""The bytes of one file on a Hub, by range, with the certainty that all ranges are of the same file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from crawl.hub_http import HubHttp
+from crawl.names import escaped
+from crawl.retry import retrying
+from store.errors import RetryError, SkipError
+
+__all__ = ["RemoteFile"]
+
+MAX_SKIPPED = 8 * 2**20
+"""Bytes read in vain at most, where a server answers a range with the whole file."""
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
+
+
+class RemoteFile:
+    """One file at one revision. Its ETag is fixed by the first answer, and so is its size if not given."""
+
+    def __init__(self, http: HubHttp, url: str, shown: str, size: int | None = None) -> None:
+        self.shown = shown
+        self.size = size
+        self.bytes_received = 0
+        self._http, self._url = http, url
+        self._etag = ""
+
+    def fetch(self, start: int, stop: int) -> bytearray:
+        """The bytes from `start` up to `stop`, or up to the file's end where its size was not known before.
+
+        A body that breaks off is taken up where it broke off. Raises what `problem_of` says, RetryError when
+        that was in vain, SkipError("changed_while_reading", ...) when the file became another one, and
+        SkipError("no_ranges", ...) when the server can only send the whole of it.
+        """
+        data = bytearray()
+        retrying(lambda: self._receive(data, start, stop), self._http.sleep)
+        return data
+
+    def _receive(self, data: bytearray, start: int, stop: int) -> None:
+        position = start + len(data)
+        # Identity: a range of a compressed answer is a range of the compressed bytes.
+        headers = {"Range": f"bytes={position}-{stop - 1}", "Accept-Encoding": "identity"}
+        with self._http.stream(self._url, self.shown, headers) as response:
+            if response.status_code == 416:
+                self._pin(response, 0 if self.size is None else None)
+                if self.size != 0:
+                    raise self._changed(f"{self.size} bytes", f"no byte {position}")
+                return
+            self._http.check(response, self.shown)
+            first, total = self._span(response, position)
+            self._pin(response, total)
+            stop = stop if self.size is None else min(stop, self.size)
+            if position - first > MAX_SKIPPED:
+                raise SkipError(
+                    "no_ranges", f"{self.shown}: expected a range of bytes, found all of the file"
+                )
+            skip = position - first
+            for piece in response.iter_raw():
+                self.bytes_received += len(piece)
+                self._http.count(len(piece))
+                data += piece[skip : skip + stop - start - len(data)]
+                skip = max(0, skip - len(piece))
+                if len(data) == stop - start:
+                    return
+        # Without a length, the end of the body is the end of the file.
+        if skip or (self.size is not None and len(data) < stop - start):
+            raise RetryError(
+                f"{self.shown}: expected {stop - start} bytes from {start} on, found {len(data)}"
+            )
+
+    def _span(self, response: Any, position: int) -> tuple[int, int | None]:
+        """Where in the file the body begins, and the file's size if the answer tells it."""
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise SkipError(
+                "no_ranges", f"{self.shown}: expected the bytes themselves, found them compressed"
+            )
+        if response.status_code == 206:
+            found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+            if found is None or int(found[1]) != position:
+                raise RetryError(f"{self.shown}: expected bytes from {position} on, found another range")
+            return position, None if found[3] == "*" else int(found[3])
+        length = response.headers.get("content-length", "")
+        return 0, int(length) if length.isascii() and length.isdigit() else None
+
+    def _pin(self, response: Any, total: int | None) -> None:
+        """Raise SkipError when the answer is about another file than the answers before."""
+        answers = [*response.history, response]
+        # The Hub's own tag of a large file: those of the places it redirects to may differ among each other.
+        linked = [answer.headers.get("x-linked-etag") for answer in answers]
+        etag = next((tag for tag in linked if tag), response.headers.get("etag", "")).removeprefix("W/")
+        if self._etag and etag and etag != self._etag:
+            raise self._changed(f"ETag {self._etag}", f"ETag {etag}")
+        if self.size is not None and total is not None and total != self.size:
+            raise self._changed(f"{self.size} bytes", f"{total} bytes")
+        self._etag = self._etag or etag
+        self.size = total if self.size is None else self.size
+
+    def _changed(self, expected: str, found: str) -> SkipError:
+        return SkipError(
+            "changed_while_reading", f"{self.shown}: expected {escaped(expected)}, found {escaped(found)}"
+        )

@@ -1,0 +1,203 @@
+"""The models of one architecture as arrays: what the sketches say, tensor by tensor, model by model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from store.records import TensorSketch
+
+__all__ = ["Family", "TensorColumn", "make_family", "sample_values"]
+
+_DTYPES: Final[Mapping[str, Any]] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+    "BOOL": np.bool_,
+}
+
+
+def sample_values(sketch: TensorSketch) -> NDArray[np.float64]:
+    """The coordinate samples of a sketch as float64, in the order of the seeded positions."""
+    return np.frombuffer(sketch.samples, _DTYPES[sketch.dtype]).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorColumn:
+    """One tensor of the backbone over the n models of a family. Rows of absent tensors hold zeros."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+    samples: NDArray[np.float64]
+    """n x m."""
+    present: NDArray[np.bool_]
+    sum_squares: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    m2: NDArray[np.float64]
+    m4: NDArray[np.float64]
+    zeros: NDArray[np.int64]
+    hashes: tuple[bytes, ...]
+    dtypes: tuple[str, ...]
+
+    @property
+    def elements(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def kurtosis(self) -> NDArray[np.float64]:
+        """E[(x - mean)^4] / E[(x - mean)^2]^2, NaN where the variance is 0 (equation 3, without the minus 3)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.where(self.m2 > 0, self.m4 / self.m2**2, np.nan))
+
+
+@dataclass(frozen=True)
+class Family:
+    """n models of one architecture. The order of models is that of `model_ids`."""
+
+    architecture: str
+    model_ids: NDArray[np.int64]
+    names: tuple[str, ...]
+    content_hashes: tuple[str, ...]
+    created: NDArray[np.float64]
+    """Seconds since 1970 as the source says, NaN where it does not."""
+    tensors: tuple[TensorColumn, ...]
+    projections: Mapping[str, NDArray[np.float32]]
+    """Tensor -> n x k*k; NaN rows where a model has none."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def measured(self) -> tuple[TensorColumn, ...]:
+        """The tensors that distances are taken over: weights with two or more long axes, else all of the backbone.
+
+        Biases, norms and running statistics move on scales of their own and would drown the weights.
+        """
+        weights = tuple(t for t in self.tensors if t.role == "weight")
+        return weights or tuple(t for t in self.tensors if t.role in ("vector", "embedding")) or self.tensors
+
+    @cached_property
+    def coordinates(self) -> NDArray[np.float64]:
+        """n x M: all samples of the measured tensors, scaled so that squared differences estimate squared L2 norms
+        of whole tensors (each by sqrt(elements / samples))."""
+        return np.concatenate(
+            [t.samples * np.sqrt(t.elements / max(1, t.samples.shape[1])) for t in self.measured], axis=1
+        )
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Samples of each measured tensor: the widths of `coordinates`' column groups."""
+        return np.array([t.samples.shape[1] for t in self.measured], np.int64)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Family:
+        """The family of some of the models, in the given order."""
+        at = np.asarray(rows, np.int64)
+        return Family(
+            self.architecture,
+            self.model_ids[at],
+            tuple(self.names[i] for i in at),
+            tuple(self.content_hashes[i] for i in at),
+            self.created[at],
+            tuple(
+                TensorColumn(
+                    t.name,
+                    t.shape,
+                    t.role,
+                    t.samples[at],
+                    t.present[at],
+                    t.sum_squares[at],
+                    t.mean[at],
+                    t.m2[at],
+                    t.m4[at],
+                    t.zeros[at],
+                    tuple(t.hashes[i] for i in at),
+                    tuple(t.dtypes[i] for i in at),
+                )
+                for t in self.tensors
+            ),
+            {name: values[at] for name, values in self.projections.items()},
+        )
+
+
+def make_family(
+    architecture: str,
+    models: Sequence[tuple[int, str, str, float, Sequence[TensorSketch]]],
+    roles: Mapping[str, str],
+) -> Family:
+    """Gather sketches into columns.
+
+    `models` holds (model id, name, content hash, created, sketches); `roles` names the backbone's tensors. A sample
+    count that differs between models (never within one sketch version) is cut to the common prefix.
+    """
+    n = len(models)
+    by_tensor: dict[str, dict[int, TensorSketch]] = {name: {} for name in roles}
+    for row, (_, _, _, _, sketches) in enumerate(models):
+        for sketch in sketches:
+            if sketch.tensor in by_tensor:
+                by_tensor[sketch.tensor][row] = sketch
+    columns: list[TensorColumn] = []
+    projections: dict[str, NDArray[np.float32]] = {}
+    for name, rows in by_tensor.items():
+        if not rows:
+            continue
+        values = {row: sample_values(sketch) for row, sketch in rows.items()}
+        m = min(len(v) for v in values.values())
+        samples = np.zeros((n, m))
+        for row, v in values.items():
+            samples[row] = v[:m]
+        columns.append(
+            TensorColumn(
+                name=name,
+                shape=next(iter(rows.values())).shape,
+                role=roles[name],
+                samples=samples,
+                present=np.array([row in rows for row in range(n)]),
+                sum_squares=_scalar(rows, n, "sum_squares"),
+                mean=_scalar(rows, n, "mean"),
+                m2=_scalar(rows, n, "m2"),
+                m4=_scalar(rows, n, "m4"),
+                zeros=_scalar(rows, n, "zeros").astype(np.int64),
+                hashes=tuple(rows[row].content_hash if row in rows else b"" for row in range(n)),
+                dtypes=tuple(rows[row].dtype if row in rows else "" for row in range(n)),
+            )
+        )
+        k = max(len(sketch.projection) for sketch in rows.values())
+        if k:
+            projections[name] = np.full((n, k), np.nan, np.float32)
+            for row, sketch in rows.items():
+                if len(sketch.projection) == k:
+                    projections[name][row] = sketch.projection
+    return Family(
+        architecture,
+        np.array([model[0] for model in models], np.int64),
+        tuple(model[1] for model in models),
+        tuple(model[2] for model in models),
+        np.array([model[3] for model in models], np.float64),
+        tuple(columns),
+        projections,
+    )
+
+
+def _scalar(rows: Mapping[int, TensorSketch], n: int, field: str) -> NDArray[np.float64]:
+    result = np.zeros(n)
+    for row, sketch in rows.items():
+        result[row] = getattr(sketch, field)
+    return result

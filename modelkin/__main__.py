@@ -1,0 +1,5 @@
+"""`python -m modelkin`."""
+
+from modelkin.cli import main
+
+main()
