@@ -100,7 +100,7 @@ class FolderSource:
         return read_text_below(self._root, self._absolute(folder, path), f"{model.name}/{path}", limit)
 
     def _absolute(self, *parts: str) -> str:
-        return "/".join([self._root, *(part for part in parts if part)])
+        return "/".join([self._root.rstrip("/"), *(part for part in parts if part)]) or "/"
 
     def _walk(self) -> Iterator[_Found | SkippedModel]:
         if not Path(self._root).is_dir():

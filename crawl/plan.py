@@ -20,12 +20,9 @@ from numpy.typing import NDArray
 
 from crawl.architecture import backbone, role
 from store.format import SketchFormat
+from store.positions import mix
 
-__all__ = ["Plan", "TensorPlan", "make_plan", "sample_positions", "signs", "within_budget"]
-
-_SHUFFLED: Final = 1 << 16
-"""Tensors up to this many elements are sampled by a shuffle, larger ones by independent draws without repeats."""
-
+__all__ = ["Plan", "TensorPlan", "make_plan", "signs", "within_budget"]
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
@@ -44,45 +41,10 @@ class Plan:
     tensors: Mapping[str, TensorPlan]
 
 
-def _mix(counter: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """splitmix64 of seed and counter: a random stream that no library's next version can change."""
-    with np.errstate(over="ignore"):
-        z = counter * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(z ^ (z >> np.uint64(31)))
-
-
-@lru_cache(maxsize=256)
-def sample_positions(elements: int, count: int, seed: int) -> NDArray[np.int64]:
-    """`count` distinct flat positions in [0, elements), int64, read-only.
-
-    `sample_positions(n, a, s)` is a prefix of `sample_positions(n, b, s)` for a <= b.
-    """
-    count = min(count, elements)
-    stream = seed * 1_000_003 + elements
-    if elements <= _SHUFFLED:
-        order = np.argsort(_mix(np.arange(elements, dtype=np.uint64), stream), kind="stable")
-        positions = order[:count].astype(np.int64)
-    else:
-        # 53 random bits scaled to [0, elements): exact up to 2^53 elements, far beyond any tensor.
-        drawn = count + 64 + count // 8
-        while True:
-            uniform = (_mix(np.arange(drawn, dtype=np.uint64), stream) >> np.uint64(11)).astype(np.float64)
-            flat = (uniform * (elements / 2.0**53)).astype(np.int64)
-            _, first = np.unique(flat, return_index=True)
-            if first.size >= count:
-                positions = flat[np.sort(first)[:count]]
-                break
-            drawn *= 2
-    positions.setflags(write=False)
-    return positions
-
-
 @lru_cache(maxsize=256)
 def signs(length: int, axis: int, seed: int) -> NDArray[np.float64]:
     """Seeded +1 or -1 for each index of an axis, float64, read-only: the non-zeros of a projection."""
-    bits = _mix(np.arange(length, dtype=np.uint64), seed * 7_368_787 + 2 * length + axis) >> np.uint64(63)
+    bits = mix(np.arange(length, dtype=np.uint64), seed * 7_368_787 + 2 * length + axis) >> np.uint64(63)
     result = 1.0 - 2.0 * bits.astype(np.float64)
     result.setflags(write=False)
     return result

@@ -16,9 +16,10 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from crawl import kernels
-from crawl.plan import TensorPlan, sample_positions, signs
+from crawl.plan import TensorPlan, signs
 from store.errors import SkipError
 from store.format import SketchFormat
+from store.positions import sample_positions
 from store.records import TensorSketch
 
 __all__ = ["BLOCK", "DTYPES", "sketch_array", "sketch_tensor"]

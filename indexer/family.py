@@ -53,6 +53,8 @@ class TensorColumn:
     mean: NDArray[np.float64]
     m2: NDArray[np.float64]
     m4: NDArray[np.float64]
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
     zeros: NDArray[np.int64]
     hashes: tuple[bytes, ...]
     dtypes: tuple[str, ...]
@@ -95,17 +97,44 @@ class Family:
         return weights or tuple(t for t in self.tensors if t.role in ("vector", "embedding")) or self.tensors
 
     @cached_property
-    def coordinates(self) -> NDArray[np.float64]:
-        """n x M: all samples of the measured tensors, scaled so that squared differences estimate squared L2 norms
-        of whole tensors (each by sqrt(elements / samples))."""
-        return np.concatenate(
-            [t.samples * np.sqrt(t.elements / max(1, t.samples.shape[1])) for t in self.measured], axis=1
-        )
+    def samples(self) -> NDArray[np.float64]:
+        """n x M: the samples of the measured tensors, side by side."""
+        return np.concatenate([t.samples for t in self.measured], axis=1)
 
     @cached_property
-    def sizes(self) -> NDArray[np.int64]:
-        """Samples of each measured tensor: the widths of `coordinates`' column groups."""
-        return np.array([t.samples.shape[1] for t in self.measured], np.int64)
+    def starts(self) -> NDArray[np.int64]:
+        """Length T + 1: where each measured tensor's columns begin in `samples`, and their end."""
+        return np.cumsum([0] + [t.samples.shape[1] for t in self.measured], dtype=np.int64)
+
+    @cached_property
+    def elements(self) -> NDArray[np.float64]:
+        """Length T: elements of each measured tensor."""
+        return np.array([t.elements for t in self.measured], np.float64)
+
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """n x T: which measured tensors each model has."""
+        return np.stack([t.present for t in self.measured], axis=1)
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """n x T: exact squared norm of each measured tensor."""
+        return np.stack([t.sum_squares for t in self.measured], axis=1)
+
+    @cached_property
+    def kurtosis(self) -> NDArray[np.float64]:
+        """n x T: kurtosis of each measured tensor, NaN where the variance is 0."""
+        return np.stack([t.kurtosis for t in self.measured], axis=1)
+
+    @cached_property
+    def zeros(self) -> NDArray[np.float64]:
+        """n: share of exact zeros in the measured tensors."""
+        return np.asarray(sum(t.zeros for t in self.measured) / self.elements.sum())
+
+    @cached_property
+    def hashes(self) -> NDArray[np.object_]:
+        """n x T: content hashes."""
+        return np.array([t.hashes for t in self.measured], object).T
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Family:
         """The family of some of the models, in the given order."""
@@ -127,6 +156,8 @@ class Family:
                     t.mean[at],
                     t.m2[at],
                     t.m4[at],
+                    t.minimum[at],
+                    t.maximum[at],
                     t.zeros[at],
                     tuple(t.hashes[i] for i in at),
                     tuple(t.dtypes[i] for i in at),
@@ -174,6 +205,8 @@ def make_family(
                 mean=_scalar(rows, n, "mean"),
                 m2=_scalar(rows, n, "m2"),
                 m4=_scalar(rows, n, "m4"),
+                minimum=_scalar(rows, n, "minimum"),
+                maximum=_scalar(rows, n, "maximum"),
                 zeros=_scalar(rows, n, "zeros").astype(np.int64),
                 hashes=tuple(rows[row].content_hash if row in rows else b"" for row in range(n)),
                 dtypes=tuple(rows[row].dtype if row in rows else "" for row in range(n)),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from crawl.local_file import LocalReader, open_below
+from crawl.local_file import open_below
 from crawl.names import escaped, is_plain
 from crawl.safetensors_file import DTYPES, TensorEntry, read_header
 from store.errors import SkipError
@@ -234,6 +232,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
+
+
 ENTRIES = st.fixed_dictionaries(
     {},
     optional={
@@ -242,6 +242,8 @@ ENTRIES = st.fixed_dictionaries(
         "data_offsets": st.lists(st.integers(-1, 50), min_size=2, max_size=2) | JSON,
     },
 )
+
+
 HEADERS = st.dictionaries(st.text(max_size=8) | st.just("__metadata__"), ENTRIES | JSON, max_size=4)
 
 
@@ -295,62 +297,3 @@ def test_what_the_library_reads_is_read_alike(shapes: list[tuple[str, list[int]]
     content = safetensors.torch.save(tensors)
     entries = read_header(BytesReader(content))
     assert {e.name: (e.dtype, list(e.shape)) for e in entries} == {f"t{i}": s for i, s in enumerate(shapes)}
-
-
-def local(path: Path) -> LocalReader:
-    return open_below(str(path.parent), str(path), path.name)
-
-
-def test_a_file_cut_short_while_open_is_told_and_kills_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(bytes(100_000))
-    with local(path) as reader:
-        os.truncate(path, 10)
-        with pytest.raises(SkipError, match="found 10: the file ends at 10") as caught:
-            reader.read_into(0, memoryview(bytearray(50_000)))
-    assert caught.value.reason == "truncated"
-
-
-def test_a_file_rewritten_while_open_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(bytes(100))
-    with local(path) as reader:
-        reader.read_into(0, memoryview(bytearray(10)))
-        path.write_bytes(bytes(200))
-        with pytest.raises(SkipError) as caught:
-            reader.read_into(0, memoryview(bytearray(10)))
-    assert caught.value.reason == "changed_while_reading"
-
-
-def test_a_reader_counts_what_it_read_and_closes_once(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(bytes(range(100)))
-    reader = local(path)
-    reader.prefetch(0, 100)
-    words = np.zeros(4, "<u2")
-    reader.read_into(3, words.data)
-    reader.read_into(100, memoryview(bytearray()))
-    assert words.tobytes() == bytes(range(3, 11))
-    assert reader.bytes_read == 8
-    reader.close()
-    reader.close()
-    with pytest.raises(ValueError, match="closed"):
-        reader.read_into(0, memoryview(bytearray(1)))
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda path: None, "vanished"),
-        (lambda path: path.mkdir(), "not_a_file"),
-        (lambda path: os.mkfifo(path), "not_a_file"),
-        (lambda path: path.symlink_to("/etc/passwd"), "link_outside_source"),
-    ],
-)
-def test_what_is_no_regular_file_is_not_opened(
-    tmp_path: Path, make: Callable[[Path], None], reason: str
-) -> None:
-    make(tmp_path / "a")
-    with pytest.raises(SkipError) as caught:
-        local(tmp_path / "a")
-    assert caught.value.reason == reason

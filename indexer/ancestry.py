@@ -1,0 +1,202 @@
+"""Who descends from whom within one component: the root as one decision, parents by a minimum directed spanning tree.
+
+Given a root r, the cost of u as parent of v is
+
+    M_r(u -> v) = |u - v|^2 + PRIVATE * max(0, |u - r|^2 - <u - r, v - r>)
+
+The first term is the tree metric. The second is PRIVATE times the squared length of what u has and v has not, the
+pendant of u in the tree metric: an ancestor has none. Siblings trained on similar data drift together until they are
+nearer to each other than to their parent; a plain spanning tree then chains them, and this term does not.
+
+Each root is scored by all evidence together: the cost of its tree, the direction cues on its edges, kurtosis under
+either training stage, and how many orders of arrival its shape allows. The posterior over roots gives confidences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.cues import CUES, log_odds
+from indexer.mdst import minimum_directed_spanning_forest
+
+__all__ = ["Ancestry", "ancestor_costs", "recover"]
+
+PRIVATE: Final = 3.0
+"""Given the true root, 1 to 5 recovered 143 to 147 of 150 edges of trained families; 0 (the plain MDST) 131, 30 (nearly
+a hard constraint, which noise and forgetting break) 107."""
+
+COST: Final = 35.0
+"""Log-odds a unit of log total cost between two roots."""
+ARRIVALS: Final = 1.0
+"""Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality)."""
+TEMPERATURE: Final = 2.0
+"""Scores are divided by it before they become probabilities: the cues are not independent."""
+SHARPNESS: Final = 8.0
+"""P(parent = u) falls with cost to this power."""
+
+_CANDIDATES: Final = 32
+"""Parents considered a model, nearest first, besides the root."""
+_ROOTS: Final = 48
+"""Roots considered in a larger component."""
+
+Cues = Callable[[int, int], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestry:
+    """The answer for a component of n models, in rows of the component."""
+
+    parent: NDArray[np.int64]
+    """n; -1 for the root."""
+    confidence: NDArray[np.float64]
+    """n; posterior probability of `parent` (of being the root, for the root)."""
+    runner_up: NDArray[np.int64]
+    """n; the next most probable parent, -1 when none is."""
+    runner_up_confidence: NDArray[np.float64]
+
+
+def ancestor_costs(squared: NDArray[np.float64], root: int) -> NDArray[np.float64]:
+    """M_r of the module's docstring: n x n from the n x n squared distances; entry [u, v] is u -> v."""
+    private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
+    costs = squared + PRIVATE * np.maximum(private, 0.0)
+    costs[root] = squared[root]
+    np.fill_diagonal(costs, np.inf)
+    return np.asarray(costs)
+
+
+def recover(squared: NDArray[np.float64], cues: Cues) -> Ancestry:
+    """Parents, confidences and runners-up of one component.
+
+    `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v.
+    Ties go to the lower row: pass rows in a fixed order (by name).
+    """
+    n = len(squared)
+    if n == 1:
+        return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
+    # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
+    positive = squared[squared > 0]
+    floor = 1e-6 * float(positive.min()) if positive.size else 1.0
+    distances = squared + floor * (1 - np.eye(n))
+    neighbours = _neighbours(distances)
+    measured: dict[tuple[int, int], dict[str, float]] = {}
+
+    def cached(u: int, v: int) -> dict[str, float]:
+        if (u, v) not in measured:
+            found = cues(u, v)
+            measured[u, v] = found
+            measured[v, u] = {name: -value for name, value in found.items()}
+        return measured[u, v]
+
+    roots = _candidate_roots(distances, neighbours, cached)
+    parents = np.stack([_tree(distances, neighbours, int(root)) for root in roots])
+    scores = np.array(
+        [_score(distances, int(root), parent, cached) for root, parent in zip(roots, parents, strict=True)]
+    )
+    weight = np.exp((scores - scores.max()) / TEMPERATURE)
+    posterior = weight / weight.sum()
+    best = int(np.argmax(scores))
+    return _with_confidence(distances, neighbours, roots, posterior, parents[best])
+
+
+def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """n x k: the nearest others of each row, nearest first, ties by lower row."""
+    apart = distances.copy()
+    np.fill_diagonal(apart, np.inf)
+    return np.argsort(apart, axis=1, kind="stable")[:, : min(_CANDIDATES, len(apart) - 1)]
+
+
+def _candidate_roots(
+    distances: NDArray[np.float64], neighbours: NDArray[np.int64], cues: Cues
+) -> NDArray[np.int64]:
+    """All rows of a small component; of a large one the most central, and those that the cues call old."""
+    n = len(distances)
+    if n <= _ROOTS:
+        return np.arange(n)
+    central = np.argsort(np.sqrt(distances).mean(axis=1), kind="stable")[: _ROOTS // 2]
+    age = np.array([sum(_direction(cues(v, int(u))) for u in neighbours[v][:4]) for v in range(n)])
+    old = [v for v in np.argsort(-age, kind="stable") if v not in set(central.tolist())]
+    return np.sort(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64)]))
+
+
+def _direction(cues: dict[str, float]) -> float:
+    return sum(log_odds(name, value) for name, value in cues.items() if name != "kurtosis")
+
+
+def _tree(distances: NDArray[np.float64], neighbours: NDArray[np.int64], root: int) -> NDArray[np.int64]:
+    n, k = neighbours.shape
+    costs = ancestor_costs(distances, root)
+    head = np.concatenate([np.repeat(np.arange(n), k), np.delete(np.arange(n), root)])
+    tail = np.concatenate([neighbours.reshape(-1), np.full(n - 1, root)])
+    keep = head != root
+    head, tail = head[keep], tail[keep]
+    return minimum_directed_spanning_forest(n, tail, head, costs[tail, head], np.inf, root=root)
+
+
+def _score(distances: NDArray[np.float64], root: int, parent: NDArray[np.int64], cues: Cues) -> float:
+    """Log-odds of this root, up to a constant."""
+    children = np.flatnonzero(parent >= 0)
+    costs = ancestor_costs(distances, root)
+    total = float(np.log(costs[parent[children], children].sum()))
+    edges = [cues(int(parent[v]), int(v)) for v in children]
+    direction = sum(_direction(edge) for edge in edges)
+    slope = CUES["kurtosis"].weight
+    fall = np.array([edge["kurtosis"] for edge in edges if edge["zeros"] == 0.0])
+    # Kurtosis falls in specialization and rises in generalization. The stage is not known, but one stage governs
+    # most of a tree: either sign, as long as it is one sign, speaks for a root.
+    stage = np.logaddexp(-np.logaddexp(0.0, -slope * fall).sum(), -np.logaddexp(0.0, slope * fall).sum())
+    return float(direction + stage - COST * total - ARRIVALS * np.log(_subtree_sizes(parent)).sum())
+
+
+def _subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Nodes at and below each node. n! over their product counts the orders in which the tree can have grown."""
+    depth = np.zeros(len(parent), np.int64)
+    current = parent.copy()
+    while (alive := current >= 0).any():
+        depth += alive
+        current = np.where(alive, parent[current], -1)
+    sizes = np.ones(len(parent))
+    for v in np.argsort(-depth, kind="stable"):
+        if parent[v] >= 0:
+            sizes[parent[v]] += sizes[v]
+    return sizes
+
+
+def _with_confidence(
+    distances: NDArray[np.float64],
+    neighbours: NDArray[np.int64],
+    roots: NDArray[np.int64],
+    posterior: NDArray[np.float64],
+    parent: NDArray[np.int64],
+) -> Ancestry:
+    """Mix, over the likely roots, each model's distribution over parents. Column n stands for "is the root"."""
+    n = len(distances)
+    mixed = np.zeros((n, n + 1))
+    likely = np.argsort(-posterior, kind="stable")[:8]
+    rows = np.repeat(np.arange(n), neighbours.shape[1])
+    for at in likely:
+        root = int(roots[at])
+        costs = np.full((n, n), np.inf)
+        full = ancestor_costs(distances, root)
+        costs[neighbours.reshape(-1), rows] = full[neighbours.reshape(-1), rows]
+        costs[root] = full[root]
+        chance = (costs.min(axis=0) / costs) ** SHARPNESS
+        chance[:, root] = 0.0
+        chance /= np.maximum(chance.sum(axis=0), 1e-300)
+        mixed[:, :n] += posterior[at] * chance.T
+        mixed[root, n] += posterior[at]
+    mixed /= posterior[likely].sum()
+    chosen = np.where(parent >= 0, parent, n)
+    confidence = mixed[np.arange(n), chosen]
+    mixed[np.arange(n), chosen] = -1.0
+    runner_up = np.argmax(mixed[:, :n], axis=1)
+    return Ancestry(
+        parent,
+        confidence,
+        np.where(mixed[np.arange(n), runner_up] > 0, runner_up, -1),
+        np.maximum(mixed[np.arange(n), runner_up], 0.0),
+    )

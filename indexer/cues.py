@@ -1,0 +1,131 @@
+"""What points from parent to child: each cue is a small pure function of one pair, listed in one table.
+
+A cue returns a number that is positive when a -> b looks like parent -> child, negative for the reverse. Its weight
+turns it into log-odds; `LIMITS` keeps one cue from shouting down the rest. Weights come from the fit described in
+docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.family import Family
+
+__all__ = ["CUES", "PairCues", "log_odds", "measure_cues"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """`weight` times the value, clipped to +-`limit`, is the log-odds."""
+
+    weight: float
+    limit: float
+    says: str
+
+
+CUES: Final[Mapping[str, Cue]] = {
+    "increment_spread": Cue(1.0, 1.5, "the change is the same shrink of the parent in every layer, plus noise"),
+    "increment_zero": Cue(0.5, 1.5, "the change is uncorrelated with the parent's weights, layer by layer"),
+    "growth": Cue(0.14, 5.0, "weights that changed most grew in magnitude"),
+    "zeros": Cue(2.0, 3.0, "the child has zeros that the parent has not"),
+    "kurtosis": Cue(4.0, 1.0, "kurtosis moves one way along the tree's edges"),
+}
+"""increment_*: log of the ratio of the misfits backwards and forwards (see `increments`). growth: z-score. zeros: share
+of weights times 50. kurtosis: mean sign of the fall over layers (eq. 3 layer by layer); its sign is a property of the
+training stage, so it is not summed with the rest but judged over a whole tree (`indexer.ancestry`)."""
+
+PairCues = Mapping[str, float]
+
+
+def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
+    """All cues of the pair of rows a -> b. Antisymmetric: those of b -> a are the negatives."""
+    shared = family.present[a] & family.present[b]
+    x, y = family.samples[a], family.samples[b]
+    difference = y - x
+    starts = family.starts[:-1]
+    counts = np.diff(family.starts).astype(np.float64)
+    squared = np.add.reduceat(difference**2, starts)
+    moved = shared & (squared > 0)
+    zeros = float(family.zeros[b] - family.zeros[a]) if shared.all() else 0.0
+    cues = {
+        "increment_spread": 0.0,
+        "increment_zero": 0.0,
+        "growth": 0.0,
+        "zeros": 50.0 * zeros if abs(zeros) > 0.02 else 0.0,
+        "kurtosis": 0.0,
+    }
+    if not moved.any():
+        return cues
+    scale = family.elements / counts
+    distance = (squared * scale)[moved]
+    n, m = family.elements[moved], counts[moved]
+    p, c = family.norms[a][moved], family.norms[b][moved]
+    forwards = increments(p, c, distance, n, m)
+    backwards = increments(c, p, distance, n, m)
+    for at, name in enumerate(("increment_spread", "increment_zero")):
+        cues[name] = float(np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
+    cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
+    with np.errstate(invalid="ignore"):
+        fall = np.sign(family.kurtosis[a] - family.kurtosis[b])[moved]
+    cues["kurtosis"] = float(np.nanmean(fall)) if np.isfinite(fall).any() else 0.0
+    return cues
+
+
+def increments(
+    parent: NDArray[np.float64],
+    child: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    elements: NDArray[np.float64],
+    samples: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Misfit of "child = (1 - s) parent + noise", by layer: about one common s, and about s = 0.
+
+    All arguments are per layer: exact squared norms, squared distance estimated from `samples` of `elements` values.
+    a_l = <c - p, p> / |p|^2 equals -s up to noise of |d| / (|p| sqrt(n)); backwards it holds -|e_l|^2 / |c_l|^2, which
+    differs from layer to layer. <d, p> = (|c|^2 - |p|^2 - |d|^2) / 2 needs no weights. The misfit is the mean of
+    log(1 + z^2), which a few odd layers cannot dominate.
+    """
+    parent = np.maximum(parent, 1e-300)
+    a = (child - parent - distance) / (2 * parent)
+    estimate = np.where(samples < elements, distance * np.sqrt(2 / samples), 0.0) / (2 * parent)
+    noise = np.sqrt(distance / (parent * elements) + estimate**2)
+    order = np.argsort(a)
+    weight = np.cumsum((1 / noise)[order])
+    common = a[order][np.searchsorted(weight, weight[-1] / 2)]
+    return float(np.log1p(((a - common) / noise) ** 2).mean()), float(np.log1p((a / noise) ** 2).mean())
+
+
+def _growth(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    difference: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    moved: NDArray[np.bool_],
+) -> float:
+    """z-score of sum |e|^4 (c^2 - p^2), layers on one scale.
+
+    If e is independent of p, coordinates that moved much grew: c^2 - p^2 = e^2 + 2pe. Weight decay shrinks all
+    coordinates alike and hardly touches this sum, where it turns the plain norm around.
+    """
+    e = np.sqrt(np.add.reduceat(difference**2, starts) / counts)
+    r = np.sqrt(np.add.reduceat(x**2 + y**2, starts) / (2 * counts))
+    part = difference**4 * (y**2 - x**2)
+    first = np.add.reduceat(part, starts)
+    second = np.add.reduceat(part**2, starts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = np.where(moved, scale / (e**5 * r), 0.0)
+    total = np.sqrt(np.nansum(second * unit**2))
+    return float(np.nansum(first * unit) / total) if total > 0 else 0.0
+
+
+def log_odds(name: str, value: float) -> float:
+    """Log-odds, natural logarithm, that a cue's value gives to a -> b against b -> a."""
+    cue = CUES[name]
+    return cue.weight * float(np.clip(value, -cue.limit, cue.limit))

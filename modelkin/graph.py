@@ -1,0 +1,279 @@
+"""The Python client: one Model Graph, opened for reading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import duckdb
+
+from modelkin import queries
+from modelkin.naming import create_label, find_model
+from modelkin.rows import (
+    Ancestor,
+    AuditRow,
+    Claimed,
+    Descendant,
+    Edge,
+    Evidence,
+    Explanation,
+    Measured,
+    ModelRow,
+    Rows,
+    RunRow,
+    Sibling,
+    SkippedRow,
+)
+from modelkin.tree import Placed, Tree, build_tree
+from store.errors import StopError
+from store.generation import open_reader
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from indexer.identify import Relative
+
+__all__ = ["ModelGraph"]
+
+T = TypeVar("T")
+_BATCH = 2_000
+
+
+class ModelGraph:
+    """A Model Graph as it was when it was opened: a run that publishes meanwhile changes nothing here.
+
+    Methods take a model's name, `source/name`, or the last parts of its name if they mean one model only; else
+    they raise UnknownModelError or AmbiguousModelError. Not for use from several threads at once.
+    """
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path | str = "graph") -> Self:
+        """Open the current generation in folder `path`. Raises StopError when there is none."""
+        connection = open_reader(path)
+        create_label(connection)
+        return cls(Path(path), connection)
+
+    def close(self) -> None:
+        """Let go of the files. Relations that `sql` gave are dead then."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation that was opened; counts up with every run that publishes."""
+        row = self._connection.execute("select path from duckdb_databases() where not internal").fetchone()
+        found = re.search(r"graph-(\d+)\.duckdb$", row[0] or "") if row else None
+        return int(found.group(1)) if found else 0
+
+    def __len__(self) -> int:
+        """Live models."""
+        return int(self._value("select count(*) from live_models"))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, model: object) -> bool:
+        """Whether `model` means one model."""
+        if not isinstance(model, str):
+            return False
+        try:
+            find_model(self._connection, model)
+        except StopError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the live models, sorted."""
+        yield from (row.name for row in self.each_model())
+
+    def __repr__(self) -> str:
+        try:
+            trees, alone = self.trees_and_alone()
+        except duckdb.ConnectionException:
+            return f"<ModelGraph {self.path}: closed>"
+        more = f", {alone} without relatives" if alone else ""
+        return f"<ModelGraph {self.path}: {len(self)} models, {trees} trees{more}, generation {self.generation}>"
+
+    def _repr_html_(self) -> str:
+        from modelkin.html import preformatted
+
+        return preformatted(repr(self))
+
+    def trees_and_alone(self) -> tuple[int, int]:
+        """How many trees of two or more models there are, and how many models without relatives."""
+        row = self._connection.execute(queries.TREES_AND_ALONE).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def ancestors(self, model: str) -> Rows[Ancestor]:
+        """The line of descent upwards, parent first, root last; empty for a root."""
+        return Rows(self._rows(Ancestor, queries.ANCESTORS, self._placed(model)))
+
+    def descendants(self, model: str) -> Rows[Descendant]:
+        """All models below, children first."""
+        return Rows(self._rows(Descendant, queries.DESCENDANTS, self._placed(model)))
+
+    def siblings(self, model: str) -> Rows[Sibling]:
+        """The other children of its parent, by name; empty for a root."""
+        return Rows(self._rows(Sibling, queries.SIBLINGS, self._placed(model)))
+
+    def tree(self, model: str) -> Tree:
+        """The whole Model Tree that the model belongs to."""
+        model_id = self._placed(model)
+        rows = self._connection.execute(queries.TREE, [model_id]).fetchall()
+        return build_tree((Placed(*row) for row in rows), model_id)
+
+    def trees(self) -> Iterator[Tree]:
+        """All Model Trees, largest first, models without relatives last."""
+        for _, rows in groupby(self._stream(queries.TREES), key=itemgetter(0)):
+            yield build_tree(Placed(*row[1:]) for row in rows)
+
+    def explain(self, model: str) -> Explanation:
+        """Its parent, every piece of evidence, the runner-up, and what its card claims."""
+        model_id = self._placed(model)
+        cursor = self._connection.execute(queries.EXPLAIN, [model_id])
+        names = [column[0] for column in cursor.description or ()]
+        row = dict(zip(names, cursor.fetchone() or (), strict=True))
+        parent_id, runner_up_id = row.pop("parent_id"), row.pop("runner_up_id")
+        evidence = tuple(Evidence(**each) for each in row.pop("evidence") or ())
+        return Explanation(
+            **row,
+            evidence=evidence,
+            measured=self._measured(model_id, parent_id),
+            runner_up_measured=self._measured(model_id, runner_up_id),
+            claims=tuple(self._rows(Claimed, queries.CLAIMS, model_id)),
+        )
+
+    def identify(self, weights: Path | str | Mapping[str, Any], *, limit: int = 10) -> Rows[Relative]:
+        """Relatives of a model that is not in the graph, likely parent first; nothing is stored.
+
+        `weights` is a folder, a weight file, or a state dict (names to arrays or tensors). Raises StopError when
+        there is no model in it, or several.
+        """
+        from indexer.identify import identify
+        from modelkin.query_model import sketch_weights
+
+        model, _ = sketch_weights(weights)
+        return Rows(identify(self._connection, self.path, model, limit=limit))
+
+    def models(self) -> Rows[ModelRow]:
+        """The live models, by name."""
+        return Rows(self.each_model())
+
+    def edges(self) -> Rows[Edge]:
+        """The current edges, by parent and child."""
+        return Rows(self.each_edge())
+
+    def runs(self) -> Rows[RunRow]:
+        """Every run that wrote to the graph, oldest first."""
+        return Rows(self._rows(RunRow, queries.RUNS))
+
+    def skipped(self) -> Rows[SkippedRow]:
+        """What was not ingested, and why, by run."""
+        return Rows(self.each_skipped())
+
+    def audit(self) -> Rows[AuditRow]:
+        """Declared parents beside measured ones, by model."""
+        return Rows(self._rows(AuditRow, queries.AUDIT))
+
+    def each_model(self) -> Iterator[ModelRow]:
+        """`models` one by one, for graphs that are larger than memory."""
+        return (_row(ModelRow, row) for row in self._stream(queries.MODELS))
+
+    def each_edge(self) -> Iterator[Edge]:
+        """`edges` one by one."""
+        return (_row(Edge, row) for row in self._stream(queries.EDGES))
+
+    def each_skipped(self) -> Iterator[SkippedRow]:
+        """`skipped` one by one."""
+        return (_row(SkippedRow, row) for row in self._stream(queries.SKIPPED))
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Run one SQL statement and give its result as a DuckDB relation: `.df()`, `.arrow()`, `.fetchall()`.
+
+        The tables and views are those of `store/schema`; nothing can be written to them. Raises StopError when the
+        statement is wrong, or is not one statement.
+        """
+        try:
+            statements = self._connection.extract_statements(query)
+            if len(statements) != 1:
+                raise StopError(f"expected one SQL statement, found {len(statements)}")
+            relation = self._connection.sql(query)
+        except duckdb.Error as error:
+            raise StopError(str(error).strip()) from error
+        if relation is None:
+            # Settings and the like: done, without rows.
+            return self._connection.sql("select true as done")
+        return relation
+
+    def to_networkx(self) -> nx.DiGraph[str]:
+        """A directed graph, parent -> child, with all columns as attributes of nodes and edges."""
+        import networkx as nx
+
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        for row in self.each_model():
+            graph.add_node(row.name, **_attributes(row, without=("name", "parent")))
+        for edge in self.each_edge():
+            graph.add_edge(edge.parent, edge.child, **_attributes(edge, without=("parent", "child")))
+        return graph
+
+    def _placed(self, model: str) -> int:
+        """The id of a model that is in a tree."""
+        model_id = find_model(self._connection, model)
+        if not self._value("select count(*) from components where model_id = ?", model_id):
+            raise StopError(f"{model} has been read but not compared with the others yet; run `modelkin update`")
+        return model_id
+
+    def _measured(self, model_id: int, other_id: int | None) -> Measured | None:
+        if other_id is None:
+            return None
+        pair = sorted((model_id, other_id))
+        return next(self._rows(Measured, queries.PAIR, *pair), None)
+
+    def _value(self, query: str, *values: object) -> Any:
+        row = self._connection.execute(query, values).fetchone()
+        return row[0] if row else None
+
+    def _rows(self, kind: type[T], query: str, *values: object) -> Iterator[T]:
+        """Rows of a query as `kind`, whose fields are the query's columns in order."""
+        for row in self._connection.execute(query, values).fetchall():
+            yield _row(kind, row)
+
+    def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query in batches. On a cursor, which another query does not cut off; temporary macros are
+        not seen there, so it gets its own."""
+        cursor = self._connection.cursor()
+        create_label(cursor)
+        cursor.execute(query)
+        while batch := cursor.fetchmany(_BATCH):
+            yield from batch
+
+
+def _row(kind: type[T], values: Iterable[Any]) -> T:
+    return kind(*map(_aware, values))
+
+
+def _aware(value: Any) -> Any:
+    """DuckDB's TIMESTAMP holds UTC without saying so."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def _attributes(row: Any, without: tuple[str, ...]) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in fields(row) if field.name not in without}

@@ -1,0 +1,178 @@
+"""The SQL behind `ModelGraph`: by model id, so that one name in two sources is two models.
+
+The macros of the store (`ancestors_of` and the like) say the same by name, for people. `label` is the macro of
+`modelkin.naming`. Columns stand in the order of the fields of the rows in `modelkin.rows`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "ANCESTORS",
+    "AUDIT",
+    "CLAIMS",
+    "DESCENDANTS",
+    "EDGES",
+    "EXPLAIN",
+    "MODELS",
+    "PAIR",
+    "RUNS",
+    "SIBLINGS",
+    "SKIPPED",
+    "TREE",
+    "TREES",
+    "TREES_AND_ALONE",
+]
+
+ANCESTORS: Final = """
+    select
+        (c.depth - step + 1)::integer as generation,
+        label(a.name, a.source) as model,
+        e.relation, e.distance, e.confidence
+    from components c
+    cross join unnest(range(1, c.depth + 1)) as steps(step)
+    join models a on a.model_id = c.path[step]
+    left join current_edges e on e.child_id = c.path[step + 1]
+    where c.model_id = ?
+    order by generation
+"""
+
+DESCENDANTS: Final = """
+    select
+        (c.depth - ac.depth)::integer as generation,
+        label(d.name, d.source) as model,
+        label(p.name, p.source) as parent,
+        e.relation, e.distance, e.confidence
+    from components ac
+    join components c on c.root_id = ac.root_id and c.path[ac.depth + 1] = ac.model_id and c.depth > ac.depth
+    join live_models d on d.model_id = c.model_id
+    join current_edges e on e.child_id = c.model_id
+    join models p on p.model_id = e.parent_id
+    where ac.model_id = ?
+    order by generation, parent, model
+"""
+
+SIBLINGS: Final = """
+    select
+        label(s.name, s.source) as model,
+        label(p.name, p.source) as parent,
+        o.relation, o.distance, o.confidence
+    from current_edges e
+    join current_edges o on o.parent_id = e.parent_id and o.child_id <> e.child_id
+    join live_models s on s.model_id = o.child_id
+    join models p on p.model_id = o.parent_id
+    where e.child_id = ?
+    order by model
+"""
+
+_PLACED: Final = """
+    c.model_id,
+    case when c.depth > 0 then c.path[c.depth] end as parent_id,
+    label(m.name, m.source) as model,
+    e.relation, e.distance, e.confidence
+    from components c
+    join models m using (model_id)
+    left join current_edges e on e.child_id = c.model_id
+"""
+
+TREE: Final = f"""
+    select {_PLACED}
+    where c.root_id = (select root_id from components where model_id = ?)
+"""
+
+TREES: Final = f"""
+    select c.root_id, {_PLACED}
+    join models r on r.model_id = c.root_id
+    order by c.members desc, r.name, c.root_id
+"""
+
+TREES_AND_ALONE: Final = """
+    select count(*) filter (members > 1), count(*) filter (members = 1) from components where depth = 0
+"""
+
+EXPLAIN: Final = """
+    select
+        label(m.name, m.source) as model,
+        label(p.name, p.source) as parent,
+        label(r.name, r.source) as root,
+        c.depth, c.members,
+        e.relation, e.distance, e.confidence,
+        e.valid_from_run as since_run,
+        e.evidence,
+        label(u.name, u.source) as runner_up,
+        e.runner_up_confidence,
+        e.parent_id, e.runner_up_id
+    from models m
+    join components c using (model_id)
+    join models r on r.model_id = c.root_id
+    left join current_edges e on e.child_id = m.model_id
+    left join models p on p.model_id = e.parent_id
+    left join models u on u.model_id = e.runner_up_id
+    where m.model_id = ?
+"""
+
+PAIR: Final = """
+    select distance, correlation, shared, equal, rank from pairs where model_a = ? and model_b = ?
+"""
+
+CLAIMS: Final = """
+    select distinct a.claimed_parent, a.verdict, a.stated_in
+    from audit a
+    join models m on m.name = a.model
+    where m.model_id = ?
+    order by all
+"""
+
+MODELS: Final = """
+    select
+        label(m.name, m.source) as name,
+        label(p.name, p.source) as parent,
+        label(r.name, r.source) as root,
+        c.depth,
+        m.architecture, m.dtype, m.parameters, m.tensors, m.bytes_total, m.bytes_read,
+        m.created_at, m.modified_at, m.revision, m.source
+    from live_models m
+    left join components c using (model_id)
+    left join models r on r.model_id = c.root_id
+    left join current_edges e on e.child_id = m.model_id
+    left join models p on p.model_id = e.parent_id
+    order by m.name, m.source
+"""
+
+EDGES: Final = """
+    select
+        label(p.name, p.source) as parent,
+        label(m.name, m.source) as child,
+        e.relation, e.distance, e.confidence,
+        label(u.name, u.source) as runner_up,
+        e.runner_up_confidence,
+        e.valid_from_run as since_run
+    from current_edges e
+    join models m on m.model_id = e.child_id
+    join models p on p.model_id = e.parent_id
+    left join models u on u.model_id = e.runner_up_id
+    order by parent, child
+"""
+
+RUNS: Final = """
+    select
+        run_id, command, source, started_at, finished_at, status,
+        models_seen, models_new, models_changed, models_removed, models_skipped,
+        bytes_total, bytes_read, requests, crawl_seconds, update_seconds,
+        components_touched, edges_added, edges_closed, mode, version
+    from runs
+    order by run_id
+"""
+
+SKIPPED: Final = """
+    select run_id, source, name, revision, path, scope, reason, message
+    from skipped
+    order by run_id, name, path, reason, message
+"""
+
+AUDIT: Final = """
+    select model, claimed_parent, measured_parent, confidence, verdict, stated_in
+    from audit
+    order by model, claimed_parent, stated_in
+"""
