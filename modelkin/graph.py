@@ -37,7 +37,6 @@ from store.generation import open_reader
 
 if TYPE_CHECKING:
     import networkx as nx
-
     from indexer.identify import Relative
 
 __all__ = ["ModelGraph"]
@@ -168,6 +167,7 @@ class ModelGraph:
         there is no model in it, or several.
         """
         from indexer.identify import identify
+
         from modelkin.query_model import sketch_weights
 
         model, _ = sketch_weights(weights)

@@ -17,8 +17,9 @@ from store.writer import GraphWriter
 
 if TYPE_CHECKING:
     from crawl.ingest import IngestReport
-    from crawl.source import Source
     from indexer.update import UpdateReport
+
+    from crawl.source import Source
 
 __all__ = ["Mode", "RunReport", "run"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from modelkin.plain import plain
@@ -67,7 +68,9 @@ class LineProgress:
         return 100 * self._done // (self._total or 1)
 
     def _line(self, text: str) -> None:
-        print(plain(text), file=self._stream, flush=True)
+        # Nobody reads any more: no reason to stop the work.
+        with suppress(OSError):
+            print(plain(text), file=self._stream, flush=True)
 
 
 class RichProgress:

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Claim", "Model", "Skipped", "TensorSketch"]
+__all__ = ["Claim", "Edge", "Evidence", "Model", "Pair", "Skipped", "TensorSketch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +88,41 @@ class Model:
     modified_at: datetime | None
     sketches: tuple[TensorSketch, ...] = field(repr=False)
     claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One cue of an edge."""
+
+    cue: str
+    value: float
+    log_odds: float
+    """Natural logarithm; positive speaks for the edge, 0 where a cue informs without voting."""
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A measured parent."""
+
+    child_id: int
+    parent_id: int
+    relation: str
+    distance: float
+    confidence: float
+    runner_up_id: int | None
+    runner_up_confidence: float | None
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A measured pair of related models, model_a < model_b."""
+
+    model_a: int
+    model_b: int
+    distance: float
+    correlation: float
+    shared: float
+    equal: float
+    rank: int | None

@@ -1,0 +1,282 @@
+"""From a family's sketches to the edges of its Model Trees: a pure function, the same for any order of arrival."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.ancestry import Ancestry, ancestor_costs, recover
+from indexer.components import find_components
+from indexer.cues import CUES, log_odds, measure_cues
+from indexer.derived import find_derived
+from indexer.distance import Pairs, measure_pairs, normalised
+from indexer.family import Family
+from indexer.rank import difference_rank
+from indexer.shortlist import nearest
+from store.records import Edge, Evidence, Pair
+
+__all__ = ["Component", "group_copies", "solve_component", "split"]
+
+DENSE: Final = 1500
+"""Components up to this size have all pairs measured; larger ones their shortlist and the likely roots' pairs."""
+SHORTLIST: Final = 64
+KEPT_PAIRS: Final = 16
+"""Pairs a model that are stored, nearest first."""
+
+DERIVED_CONFIDENCE: Final = 0.98
+"""Of casts, quantised and pruned copies: 99.4% of quantised models on the Hub are leaves (Model Atlas, 2025)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One Model Tree: rows of its family, and what was found."""
+
+    rows: NDArray[np.int64]
+    edges: tuple[Edge, ...]
+    pairs: tuple[Pair, ...]
+
+
+def group_copies(family: Family) -> dict[int, list[int]]:
+    """Original row -> rows of its bit-equal copies. The original is the earliest upload, then the first name."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, content in enumerate(family.content_hashes):
+        groups[content].append(row)
+
+    def age(row: int) -> tuple[float, str]:
+        created = float(family.created[row])
+        return (created if np.isfinite(created) else np.inf), family.names[row]
+
+    result = {}
+    for rows in groups.values():
+        first = min(rows, key=age)
+        result[first] = [row for row in rows if row != first]
+    return dict(sorted(result.items()))
+
+
+def split(family: Family) -> list[NDArray[np.int64]]:
+    """Rows of each component, copies included, in the family's order (by name)."""
+    copies = group_copies(family)
+    originals = np.array(list(copies), np.int64)
+    distinct = family.take(originals)
+    labels = find_components(distinct, normalised(distinct))
+    parts = []
+    for label in range(int(labels.max()) + 1 if labels.size else 0):
+        rows = [int(row) for row in originals[labels == label]]
+        rows += [copy for row in rows for copy in copies[row]]
+        parts.append(np.array(sorted(rows), np.int64))
+    return parts
+
+
+def solve_component(family: Family) -> Component:
+    """Solve a family that is one component (see `split`)."""
+    copies = group_copies(family)
+    originals = np.array(list(copies), np.int64)
+    tree = family.take(originals)
+    edges: list[Edge] = []
+    pairs: tuple[Pair, ...] = ()
+    if len(tree) > 1:
+        measured = _measure(tree, normalised(tree))
+        squared = _matrix(measured, len(tree))
+        derived = find_derived(tree, squared)
+        core = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
+        inner = tree.take(core)
+        inside = squared[np.ix_(core, core)]
+        cached: dict[tuple[int, int], dict[str, float]] = {}
+
+        def cues(u: int, v: int) -> dict[str, float]:
+            if (u, v) not in cached:
+                cached[u, v] = measure_cues(inner, u, v)
+            return cached[u, v]
+
+        ancestry = recover(inside, cues)
+        edges += _core_edges(inner, inside, ancestry, cues)
+        edges += [_derived_edge(tree, squared, row, *found) for row, found in derived.items()]
+        pairs = _nearest_pairs(tree, measured)
+    for original, rows in copies.items():
+        edges += [_copy_edge(family, original, row, len(rows)) for row in rows]
+    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs)
+
+
+def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:
+    n = len(tree)
+    if n <= DENSE:
+        a, b = np.triu_indices(n, 1)
+        return measure_pairs(tree, rows, a, b)
+    residual = tree.samples - tree.samples.mean(axis=0)
+    scale = np.repeat(np.sqrt(tree.elements / np.diff(tree.starts)), np.diff(tree.starts))
+    residual *= scale
+    a, b = nearest(residual, SHORTLIST, inner_product=False)
+    central = np.argsort((residual**2).sum(axis=1), kind="stable")[:SHORTLIST]
+    to_all = np.array([(min(r, v), max(r, v)) for r in central for v in range(n) if r != v], np.int64)
+    pairs = np.unique(np.concatenate([np.stack([a, b], axis=1), to_all]), axis=0)
+    return measure_pairs(tree, rows, pairs[:, 0], pairs[:, 1])
+
+
+def _matrix(pairs: Pairs, n: int) -> NDArray[np.float64]:
+    squared = np.full((n, n), np.inf)
+    squared[pairs.a, pairs.b] = pairs.squared
+    squared[pairs.b, pairs.a] = pairs.squared
+    np.fill_diagonal(squared, 0.0)
+    return squared
+
+
+def _rms(family: Family, squared: float) -> float:
+    return float(np.sqrt(squared / family.elements.sum()))
+
+
+def _core_edges(
+    family: Family,
+    squared: NDArray[np.float64],
+    ancestry: Ancestry,
+    cues: Callable[[int, int], dict[str, float]],
+) -> list[Edge]:
+    edges = []
+    for child in np.flatnonzero(ancestry.parent >= 0):
+        parent = int(ancestry.parent[child])
+        root = parent
+        while ancestry.parent[root] >= 0:
+            root = int(ancestry.parent[root])
+        rank = difference_rank(family, parent, int(child))
+        # A difference that fills the projection has no low rank that could be seen.
+        lora = rank is not None and 0 < rank[0] <= rank[1] // 2
+        runner_up = int(ancestry.runner_up[child])
+        evidence = [
+            *_ancestor_evidence(family, squared, root, parent, int(child), runner_up),
+            *(
+                Evidence(name, value, log_odds(name, value) if name != "kurtosis" else 0.0, CUES[name].says)
+                for name, value in cues(parent, int(child)).items()
+                if value != 0.0
+            ),
+        ]
+        if lora and rank is not None:
+            evidence.append(Evidence("rank", float(rank[0]), 0.0, f"the difference has rank {rank[0]}"))
+        edges.append(
+            Edge(
+                child_id=int(family.model_ids[child]),
+                parent_id=int(family.model_ids[parent]),
+                relation="lora" if lora else "finetune",
+                distance=_rms(family, squared[parent, child]),
+                confidence=float(ancestry.confidence[child]),
+                runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,
+                runner_up_confidence=float(ancestry.runner_up_confidence[child]) if runner_up >= 0 else None,
+                evidence=tuple(evidence),
+            )
+        )
+    return edges
+
+
+def _ancestor_evidence(
+    family: Family, squared: NDArray[np.float64], root: int, parent: int, child: int, runner_up: int
+) -> list[Evidence]:
+    """Distance and increment regression: why this parent and not the runner-up."""
+    column = ancestor_costs(squared[np.ix_(c := [root, parent, child], c)], 0)[:, 2] if root != parent else None
+    own = float(squared[parent, child] if column is None else column[1])
+    found = [
+        Evidence(
+            "distance",
+            _rms(family, squared[parent, child]),
+            0.0,
+            f"weights changed by {_rms(family, squared[parent, child]):.3g} (root mean square)",
+        )
+    ]
+    if column is not None and squared[root, parent] > 0:
+        g = (squared[root, parent] + squared[root, child] - squared[parent, child]) / (2 * squared[root, parent])
+        found.append(
+            Evidence(
+                "increment_regression",
+                float(g),
+                0.0,
+                f"the child holds {g:.2f} of what the parent has learned since {family.names[root]} (1 for a parent)",
+            )
+        )
+    if runner_up >= 0 and np.isfinite(squared[runner_up, child]):
+        other = float(squared[runner_up, child])
+        if runner_up not in (root, child) and root not in (child, runner_up):
+            other = float(ancestor_costs(squared[np.ix_(c := [root, runner_up, child], c)], 0)[1, 2])
+        if own > 0 and other > 0:
+            found.append(
+                Evidence(
+                    "nearness",
+                    other / own,
+                    float(np.log(other / own)),
+                    f"{family.names[runner_up]} would cost {other / own:.3g} times as much",
+                )
+            )
+    return found
+
+
+def _derived_edge(tree: Family, squared: NDArray[np.float64], child: int, parent: int, relation: str) -> Edge:
+    says = {
+        "cast": "rounding the parent to a shorter float gives the child",
+        "quantized": "the child lies on an even lattice around the parent",
+        "pruned": "the child is the parent with more zeros",
+    }[relation]
+    return Edge(
+        child_id=int(tree.model_ids[child]),
+        parent_id=int(tree.model_ids[parent]),
+        relation=relation,
+        distance=_rms(tree, squared[parent, child]),
+        confidence=DERIVED_CONFIDENCE,
+        runner_up_id=None,
+        runner_up_confidence=None,
+        evidence=(
+            Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),
+        ),
+    )
+
+
+def _copy_edge(family: Family, original: int, row: int, copies: int) -> Edge:
+    dated = np.isfinite(family.created[original]) and family.created[original] < family.created[row]
+    # Bit-equal weights say nothing about who was first.
+    confidence = 0.95 if dated else 1.0 / (copies + 1)
+    return Edge(
+        child_id=int(family.model_ids[row]),
+        parent_id=int(family.model_ids[original]),
+        relation="copy",
+        distance=0.0,
+        confidence=confidence,
+        runner_up_id=None,
+        runner_up_confidence=None,
+        evidence=(
+            Evidence(
+                "content_hash",
+                1.0,
+                0.0,
+                "all tensors are bit-equal; "
+                + ("the parent was uploaded first" if dated else "which was first, weights cannot tell"),
+            ),
+        ),
+    )
+
+
+def _nearest_pairs(tree: Family, measured: Pairs) -> tuple[Pair, ...]:
+    """The stored part of what was measured: each model's nearest."""
+    kept: set[int] = set()
+    order = np.argsort(measured.squared, kind="stable")
+    seen: dict[int, int] = defaultdict(int)
+    for at in order:
+        a, b = int(measured.a[at]), int(measured.b[at])
+        if seen[a] < KEPT_PAIRS or seen[b] < KEPT_PAIRS:
+            kept.add(int(at))
+            seen[a] += 1
+            seen[b] += 1
+    result = []
+    for at in sorted(kept):
+        ids = sorted((int(tree.model_ids[measured.a[at]]), int(tree.model_ids[measured.b[at]])))
+        result.append(
+            Pair(
+                ids[0],
+                ids[1],
+                float(measured.distance[at]),
+                float(measured.correlation[at]),
+                float(measured.shared[at]),
+                float(measured.equal[at]),
+                None,
+            )
+        )
+    return tuple(result)
