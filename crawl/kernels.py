@@ -87,7 +87,7 @@ def insert_outliers(
             least = abs(values[k - 1])
             above = 0
             for i in range(run.size):
-                above += np.int32(abs(run[i]) > least)
+                above += int(abs(run[i]) > least)
             if above == 0:
                 continue
         for i in range(run.size):
@@ -112,7 +112,7 @@ def count_zeros(block: NDArray[Any]) -> int:
     """How many values are exactly zero (of either sign)."""
     zeros = 0
     for i in range(block.size):
-        zeros += np.int32(block[i] == 0)
+        zeros += int(block[i] == 0)
     return zeros
 
 

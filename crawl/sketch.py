@@ -167,7 +167,7 @@ def sketch_array(
     array: NDArray[Any], dtype: str, *, tensor: str, plan: TensorPlan, form: SketchFormat
 ) -> TensorSketch:
     """Sketch an array in memory whose element type is the NumPy form of `dtype`."""
-    data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    data = memoryview(np.ascontiguousarray(array).tobytes())
 
     def read(offset: int, buffer: memoryview) -> None:
         buffer[:] = data[offset : offset + len(buffer)]

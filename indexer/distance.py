@@ -74,7 +74,7 @@ def _centre(tensor: TensorColumn, seed: int) -> NDArray[np.float64]:
 
 def correlations(rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
     """Inner products of pairs of rows of `normalised`, length P."""
-    return np.einsum("pm,pm->p", rows[a], rows[b]) if a.size * rows.shape[1] < 1 << 26 else _dots(rows, a, b)
+    return np.asarray(_dots(rows, a, b))
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})

@@ -1,9 +1,9 @@
 """The face: the Python client, the command line and the nightly run.
 
-    from modelkin import ModelGraph
+from modelkin import ModelGraph
 
-    with ModelGraph.open("graph") as graph:
-        graph.ancestors("org/name")
+with ModelGraph.open("graph") as graph:
+    graph.ancestors("org/name")
 """
 
 from __future__ import annotations

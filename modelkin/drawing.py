@@ -49,12 +49,12 @@ def _branches(tree: Tree, at: int, prefix: str, limit: int, asked: int | None) -
     shown = children if limit <= 0 else children[:limit]
     hidden = len(children) - len(shown)
     if hidden and asked is not None:
-        towards = [child for child in children[limit:] if child <= asked <= child + tree.nodes[child].descendants]
+        towards = [
+            child for child in children[limit:] if child <= asked <= child + tree.nodes[child].descendants
+        ]
         if towards:
             shown = [*shown[:-1], *towards]
-    branches: list[_Branch] = [
-        (prefix, child, not hidden and child == shown[-1], 0) for child in shown
-    ]
+    branches: list[_Branch] = [(prefix, child, not hidden and child == shown[-1], 0) for child in shown]
     if hidden:
         branches.append((prefix, None, True, hidden))
     return branches[::-1]
@@ -97,7 +97,9 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
             for each in e.evidence
         ]
         yield "  evidence (log-odds above 0 speak for parent -> child)"
-        yield from text_table(("    cue", "value", "log-odds", "says"), [*rows, ("    all", "-", f"{total:+.2f}", "")])
+        yield from text_table(
+            ("    cue", "value", "log-odds", "says"), [*rows, ("    all", "-", f"{total:+.2f}", "")]
+        )
     if e.runner_up is not None:
         yield f"  runner-up: {plain(e.runner_up)}, confidence {cell(e.runner_up_confidence, 3)}"
     elif e.parent is not None:

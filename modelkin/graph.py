@@ -37,6 +37,7 @@ from store.generation import open_reader
 
 if TYPE_CHECKING:
     import networkx as nx
+
     from indexer.identify import Relative
 
 __all__ = ["ModelGraph"]
@@ -109,7 +110,9 @@ class ModelGraph:
         except duckdb.ConnectionException:
             return f"<ModelGraph {self.path}: closed>"
         more = f", {alone} without relatives" if alone else ""
-        return f"<ModelGraph {self.path}: {len(self)} models, {trees} trees{more}, generation {self.generation}>"
+        return (
+            f"<ModelGraph {self.path}: {len(self)} models, {trees} trees{more}, generation {self.generation}>"
+        )
 
     def _repr_html_(self) -> str:
         from modelkin.html import preformatted
@@ -167,7 +170,6 @@ class ModelGraph:
         there is no model in it, or several.
         """
         from indexer.identify import identify
-
         from modelkin.query_model import sketch_weights
 
         model, _ = sketch_weights(weights)
@@ -238,7 +240,9 @@ class ModelGraph:
         """The id of a model that is in a tree."""
         model_id = find_model(self._connection, model)
         if not self._value("select count(*) from components where model_id = ?", model_id):
-            raise StopError(f"{model} has been read but not compared with the others yet; run `modelkin update`")
+            raise StopError(
+                f"{model} has been read but not compared with the others yet; run `modelkin update`"
+            )
         return model_id
 
     def _measured(self, model_id: int, other_id: int | None) -> Measured | None:

@@ -17,9 +17,8 @@ from store.writer import GraphWriter
 
 if TYPE_CHECKING:
     from crawl.ingest import IngestReport
-    from indexer.update import UpdateReport
-
     from crawl.source import Source
+    from indexer.update import UpdateReport
 
 __all__ = ["Mode", "RunReport", "run"]
 
@@ -78,10 +77,14 @@ def run(
     """
     folder = GraphFolder(path)
     if source is None and folder.current() is None and not folder.building.exists():
-        raise StopError(f"{folder.path}: no graph here; make one with `modelkin index SOURCE --graph {folder.path}`")
+        raise StopError(
+            f"{folder.path}: no graph here; make one with `modelkin index SOURCE --graph {folder.path}`"
+        )
     started = monotonic()
     label = source.label if source else None
-    with GraphWriter(path, command=command, source=label, version=modelkin.__version__, clock=clock) as writer:
+    with GraphWriter(
+        path, command=command, source=label, version=modelkin.__version__, clock=clock
+    ) as writer:
         if writer.resumed:
             progress.note(f"going on from the interrupted run {writer.run_id - 1}")
         if source is not None:
@@ -153,6 +156,7 @@ def _counts(writer: GraphWriter) -> dict[str, object]:
     row = cursor.fetchone()
     assert row is not None
     reasons = writer.connection.execute(
-        "select reason, count(*) from skipped where run_id = ? group by reason order by 2 desc, 1", [writer.run_id]
+        "select reason, count(*) from skipped where run_id = ? group by reason order by 2 desc, 1",
+        [writer.run_id],
     ).fetchall()
     return {**dict(zip(names, row, strict=True)), "skipped_reasons": dict(reasons)}

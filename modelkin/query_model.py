@@ -123,7 +123,10 @@ def _save(tensors: Mapping[str, Any], path: Path) -> None:
 
         # Cloned, since tied weights share memory and safetensors refuses that.
         save_torch(
-            {name: torch.as_tensor(value).detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            {
+                name: torch.as_tensor(value).detach().cpu().contiguous().clone()
+                for name, value in tensors.items()
+            },
             path,
         )
         return

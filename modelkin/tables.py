@@ -18,7 +18,15 @@ _PREVIEW = 50
 _CHOSEN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "Edge": tuple(
         (name, name)
-        for name in ("parent", "child", "relation", "distance", "confidence", "runner_up", "runner_up_confidence")
+        for name in (
+            "parent",
+            "child",
+            "relation",
+            "distance",
+            "confidence",
+            "runner_up",
+            "runner_up_confidence",
+        )
     ),
     "ModelRow": (
         ("name", "name"),

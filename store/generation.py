@@ -23,7 +23,7 @@ from store.format import SCHEMA_VERSION
 from store.schema import create_schema, sketches_view
 from store.shards import fsync_directory
 
-__all__ = ["CURRENT", "GraphFolder", "KEPT_GENERATIONS", "open_reader"]
+__all__ = ["CURRENT", "KEPT_GENERATIONS", "GraphFolder", "open_reader"]
 
 CURRENT: Final = "CURRENT"
 KEPT_GENERATIONS: Final = 2
@@ -187,6 +187,7 @@ def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
     Raises StopError when there is no graph, or it was written by another schema version.
     """
     folder = GraphFolder(path)
+    generation: int | None
     for _ in range(5):
         generation = folder.current()
         if generation is None:
@@ -200,7 +201,7 @@ def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
             # A writer may have published and pruned between reading CURRENT and opening: look again.
             failure = error
     else:
-        raise StopError(f"{folder.database(generation)}: cannot be opened ({failure})") from failure
+        raise StopError(f"{folder.path}: generation {generation} cannot be opened ({failure})") from failure
     _check_schema(connection, folder.path)
     rows = connection.execute("select distinct shard from models where removed_run is null order by 1").fetchall()
     shards = [str((folder.path / row[0]).resolve()) for row in rows]

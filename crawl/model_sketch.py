@@ -1,0 +1,211 @@
+"""The sketch of one model: its files found, its headers read, its tensors sketched, its card's claims noted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from crawl.architecture import architecture_key, backbone, canonical_names, role
+from crawl.claims import read_claims
+from crawl.plan import Plan, make_plan, within_budget
+from crawl.safetensors_file import TensorEntry
+from crawl.shards import model_tensors
+from crawl.sketch import sketch_tensor
+from crawl.source import FileRef, ModelRef, RangeReader, Source
+from store.errors import RetryError, SkipError
+from store.format import SketchFormat
+from store.records import Claim, Model, Skipped, TensorSketch
+
+__all__ = ["Backbone", "SketchedModel", "sketch_model"]
+
+Backbone = tuple[tuple[str, tuple[int, ...], int, str], ...]
+"""(canonical name, shape, elements, role) of the tensors that define an architecture."""
+
+_CARD_BYTES: Final = 256 << 10
+_CONFIG_BYTES: Final = 1 << 20
+_BUDGET_BYTES: Final = 4
+"""Bytes a value that a budget is reckoned in, whatever is stored: a float32 and a bfloat16 copy are probed alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class SketchedModel:
+    """A model, what of it was left out, and the tensors that define its architecture."""
+
+    model: Model
+    skipped: tuple[Skipped, ...]
+    backbone: Backbone
+
+
+class _Readers:
+    """Open readers of one model's files, one a file, and the bytes that they read."""
+
+    def __init__(self, source: Source, model: ModelRef) -> None:
+        self.source = source
+        self.model = model
+        self.bytes_read = 0
+        self._open: dict[str, RangeReader] = {}
+
+    def __getitem__(self, file: FileRef) -> RangeReader:
+        if file.path not in self._open:
+            self._open[file.path] = self.source.open(self.model, file)
+        return self._open[file.path]
+
+    def close(self) -> None:
+        for reader in self._open.values():
+            self.bytes_read += reader.bytes_read
+            reader.close()
+        self._open.clear()
+
+
+def sketch_model(source: Source, ref: ModelRef, *, budget: int, form: SketchFormat | None = None) -> SketchedModel:
+    """Read and sketch one model; `budget` in bytes, 0 for everything.
+
+    Raises SkipError when nothing of it can be used, RetryError when the network failed.
+    """
+    form = form or SketchFormat()
+    skipped: list[Skipped] = []
+
+    def left_out(path: str, tensor: str, why: SkipError) -> None:
+        skipped.append(Skipped(ref.name, ref.revision, path, "tensor", why.reason, f"{tensor}: {why}"))
+
+    files = source.files(ref)
+    found = model_tensors(source, ref, files, left_out)
+    entries = {entry.name: (file, entry) for file, entry in found}
+    if not entries:
+        raise SkipError("no_tensors", f"{ref.name}: the weight files hold no tensor that can be read")
+    canonical = canonical_names({name: entry.shape for name, (_, entry) in entries.items()})
+    shapes = {canonical[name]: entry.shape for name, (_, entry) in entries.items()}
+    plan = make_plan(shapes, form)
+    sizes = {name: _BUDGET_BYTES * math.prod(shape) for name, shape in shapes.items()}
+    chosen = within_budget(sizes, shapes, budget)
+    if not chosen:
+        raise SkipError(
+            "over_budget",
+            f"{ref.name}: its smallest tensor is larger than the budget of {budget} bytes; raise --budget",
+        )
+
+    readers = _Readers(source, ref)
+    sketches: list[TensorSketch] = []
+    header_bytes = sum(_header_bytes(group) for group in _by_file(found).values())
+    try:
+        for name in sorted(entries, key=lambda name: (entries[name][0].path, entries[name][1].start)):
+            file, entry = entries[name]
+            if canonical[name] not in chosen:
+                continue
+            try:
+                sketches.append(_sketch_entry(readers[file], entry, canonical[name], plan, form))
+            except SkipError as error:
+                if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
+                    raise
+                skipped.append(Skipped(ref.name, ref.revision, file.path, "tensor", error.reason, str(error)))
+    finally:
+        readers.close()
+    sketches.sort(key=lambda sketch: sketch.tensor)
+    _check_usable(ref, sketches, shapes, skipped)
+    weight_files = {file.path: file.size for file, _ in found}
+    return SketchedModel(
+        Model(
+            name=ref.name,
+            revision=ref.revision,
+            source=source.label,
+            architecture=architecture_key(shapes),
+            dtype=_main_dtype(sketches),
+            tensors=len(sketches),
+            parameters=sum(sketch.elements for sketch in sketches),
+            bytes_total=sum(weight_files.values()),
+            bytes_read=min(readers.bytes_read + header_bytes, sum(weight_files.values())),
+            content_hash=_content_hash(sketches),
+            created_at=ref.created_at,
+            modified_at=ref.modified_at,
+            sketches=tuple(sketches),
+            claims=_claims(source, ref),
+        ),
+        (*skipped, *_zero_tensors(ref, sketches)),
+        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in backbone(shapes)),
+    )
+
+
+def _sketch_entry(
+    reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat
+) -> TensorSketch:
+    prefetch = getattr(reader, "prefetch", None)
+    if prefetch is not None and entry.stop > entry.start:
+        prefetch(entry.start, entry.stop)
+
+    def read(offset: int, buffer: memoryview) -> None:
+        reader.read_into(entry.start + offset, buffer)
+
+    return sketch_tensor(
+        read,
+        tensor=name,
+        source_name=entry.name,
+        dtype=entry.dtype,
+        shape=entry.shape,
+        plan=plan.tensors[name],
+        form=form,
+    )
+
+
+def _by_file(found: Sequence[tuple[FileRef, TensorEntry]]) -> Mapping[str, list[TensorEntry]]:
+    groups: dict[str, list[TensorEntry]] = defaultdict(list)
+    for file, entry in found:
+        groups[file.path].append(entry)
+    return groups
+
+
+def _header_bytes(entries: Sequence[TensorEntry]) -> int:
+    """A header ends where the first tensor begins."""
+    return min(entry.start for entry in entries)
+
+
+def _check_usable(
+    ref: ModelRef, sketches: Sequence[TensorSketch], shapes: Mapping[str, tuple[int, ...]], skipped: Sequence[Skipped]
+) -> None:
+    members = set(backbone(shapes))
+    if any(sketch.tensor in members and sketch.m2 > 0 for sketch in sketches):
+        return
+    reasons = Counter(row.reason for row in skipped)
+    if reasons:
+        reason, count = reasons.most_common(1)[0]
+        first = next(row.message for row in skipped if row.reason == reason)
+        raise SkipError(reason, f"no tensor can be used: {count} of {len(shapes)} are left out ({first})")
+    raise SkipError("constant_weights", f"{ref.name}: all weights are constant, which says nothing about lineage")
+
+
+def _zero_tensors(ref: ModelRef, sketches: Sequence[TensorSketch]) -> list[Skipped]:
+    """One row for all of a model's zero tensors: they are kept, but carry no trace of a parent."""
+    zero = [sketch.source_name for sketch in sketches if sketch.zeros == sketch.elements]
+    if not zero:
+        return []
+    named = ", ".join(zero[:3]) + (f" and {len(zero) - 3} more" if len(zero) > 3 else "")
+    message = f"{len(zero)} of {len(sketches)} tensors are all zeros and say nothing about lineage: {named}"
+    return [Skipped(ref.name, ref.revision, None, "tensor", "zero_tensor", message)]
+
+
+def _main_dtype(sketches: Sequence[TensorSketch]) -> str:
+    counts: Counter[str] = Counter()
+    for sketch in sketches:
+        counts[sketch.dtype] += sketch.elements
+    return min(counts, key=lambda dtype: (-counts[dtype], dtype))
+
+
+def _content_hash(sketches: Sequence[TensorSketch]) -> str:
+    digest = blake3(b"modelkin model\n")
+    for sketch in sketches:
+        digest.update(f"{sketch.tensor} {sketch.dtype} {sketch.shape}\n".encode() + sketch.content_hash)
+    return digest.hexdigest(length=16)
+
+
+def _claims(source: Source, ref: ModelRef) -> tuple[Claim, ...]:
+    """Claims are a bonus: a card that cannot be fetched costs no model."""
+    try:
+        readme = source.read_text(ref, "README.md", _CARD_BYTES)
+        config = source.read_text(ref, "config.json", _CONFIG_BYTES)
+    except (SkipError, RetryError):
+        return ()
+    return read_claims(readme, config)

@@ -1,0 +1,171 @@
+"""One update: solve the components that new, changed or removed models touch, and write what differs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.family import Family, make_family
+from indexer.paper import solve_paper
+from indexer.solve import Component, solve_component, split
+from store.lineage import (
+    LiveModel,
+    architecture_roles,
+    live_models,
+    read_sketches,
+    replace_components,
+    replace_pairs,
+    write_edges,
+)
+from store.progress import Progress
+from store.writer import GraphWriter
+
+__all__ = ["Mode", "UpdateReport", "load_family", "update"]
+
+Mode = Literal["default", "paper"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """Counts of one update; `seconds` is wall time."""
+
+    components_touched: int
+    edges_added: int
+    edges_closed: int
+    seconds: float
+
+
+def load_family(
+    connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
+) -> Family:
+    """The family of these models, with what their sketches say."""
+    sketches = read_sketches(graph, models)
+    return make_family(
+        architecture,
+        [(m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ())) for m in models],
+        architecture_roles(connection, architecture),
+    )
+
+
+def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateReport:
+    """Bring edges and components up to date with the live models.
+
+    A component is solved again when its members are not those that are stored, or when the mode has changed. What is
+    found for a component depends on its members' sketches alone, so the graph equals a rebuild whatever the history.
+    """
+    started = monotonic()
+    c = writer.connection
+    everything = _setting(c, "mode") != mode
+    stored = _stored_members(c)
+    live = live_models(c)
+    gone = sorted(set(stored) - {m.model_id for m in live})
+    by_architecture: dict[str, list[LiveModel]] = defaultdict(list)
+    for model in live:
+        by_architecture[model.architecture].append(model)
+    touched_architectures = _touched(c, live, gone, stored, everything)
+
+    touched = added = closed = 0
+    progress.start("recovering Model Trees", len(touched_architectures))
+    for architecture in sorted(touched_architectures):
+        members = by_architecture.get(architecture, [])
+        c.begin()
+        try:
+            counts = _update_architecture(writer, architecture, members, mode, stored, everything)
+            c.commit()
+        except BaseException:
+            c.rollback()
+            raise
+        touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
+        progress.advance(1, members[0].name if members else "")
+    c.begin()
+    closed += write_edges(c, writer.run_id, [], gone)[1]
+    replace_pairs(c, [], gone)
+    replace_components(c, [], gone)
+    c.execute("update settings set value = ? where key = 'mode'", [mode])
+    c.commit()
+    progress.finish()
+    return UpdateReport(touched, added, closed, monotonic() - started)
+
+
+def _setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
+    row = connection.execute("select value from settings where key = ?", [key]).fetchone()
+    return row[0] if row else None
+
+
+def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
+    """Model id -> root id, as of the last update."""
+    return dict(connection.execute("select model_id, root_id from components").fetchall())
+
+
+def _touched(
+    connection: duckdb.DuckDBPyConnection, live: list[LiveModel], gone: list[int], stored: dict[int, int], everything: bool
+) -> set[str]:
+    """Architectures with a model that came or went since the last update."""
+    found = {m.architecture for m in live if everything or m.model_id not in stored}
+    if gone:
+        rows = connection.execute(
+            "select distinct architecture from models where list_contains(?, model_id)", [gone]
+        ).fetchall()
+        found |= {row[0] for row in rows}
+    return found
+
+
+def _update_architecture(
+    writer: GraphWriter,
+    architecture: str,
+    models: list[LiveModel],
+    mode: Mode,
+    stored: dict[int, int],
+    everything: bool,
+) -> tuple[int, int, int]:
+    if not models:
+        return 0, 0, 0
+    c = writer.connection
+    family = load_family(c, writer.folder.path, architecture, models)
+    parts = split(family)
+    solve = [part for part in parts if everything or _changed(family, part, stored)]
+    found: list[tuple[NDArray[np.int64], Component]] = []
+    if mode == "paper":
+        # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
+        found = solve_paper(family, clusters=len(parts))
+    else:
+        found = [(part, solve_component(family.take(part))) for part in solve]
+    trees = []
+    added = closed = 0
+    for part, component in found:
+        ids = [int(i) for i in family.model_ids[part]]
+        more = write_edges(c, writer.run_id, component.edges, ids)
+        added, closed = added + more[0], closed + more[1]
+        replace_pairs(c, component.pairs, ids)
+        trees += _trees(ids, component)
+    replace_components(c, trees, [])
+    return len(found), added, closed
+
+
+def _changed(family: Family, part: NDArray[np.int64], stored: dict[int, int]) -> bool:
+    """Is this component's set of members another one than what is stored?"""
+    ids = {int(i) for i in family.model_ids[part]}
+    roots = {stored.get(i) for i in ids}
+    if None in roots or len(roots) != 1:
+        return True
+    root = roots.pop()
+    return {i for i, r in stored.items() if r == root} != ids
+
+
+def _trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[int, int]]]:
+    """Model Trees of a component: one in default mode, as many as there are roots in paper mode."""
+    parent = {edge.child_id: edge.parent_id for edge in component.edges}
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in ids:
+        root = i
+        while root in parent:
+            root = parent[root]
+        members[root].append(i)
+    return [(rows, {i: parent[i] for i in rows if i in parent}) for rows in members.values()]

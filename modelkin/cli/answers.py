@@ -1,0 +1,133 @@
+"""Commands about one model: ancestors, descendants, siblings, tree, explain, identify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelkin.cli.options import GraphOption, JsonOption
+from modelkin.cli.output import ascii_only, note, print_json, print_lines, print_rows
+
+if TYPE_CHECKING:
+    from modelkin.tree import Tree
+
+__all__ = ["register"]
+
+_GRAPH = Path("graph")
+_NAMED = 10
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Its name, the last part of it, or source/name.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (ancestors, descendants, siblings, tree, explain, identify):
+        app.command()(command)
+
+
+def ancestors(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """The line of descent of MODEL upwards, parent first."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.ancestors(model), json, f"{model} is the root of its tree")
+
+
+def descendants(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """All models below MODEL, children first."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.descendants(model), json, f"{model} has no children here")
+
+
+def siblings(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """The other children of MODEL's parent."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.siblings(model), json, f"{model} has no siblings here")
+
+
+def tree(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Its tree; without it, all trees, largest first.")
+    ] = None,
+    graph: GraphOption = _GRAPH,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Children shown of each model; 0 for all.")
+    ] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Draw the Model Tree that MODEL belongs to, with relation, distance and confidence of each edge."""
+    from modelkin.drawing import tree_lines
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        if model is not None:
+            found = opened.tree(model)
+            if json:
+                print_json(found)
+            else:
+                print_lines(tree_lines(found, limit, ascii_only=ascii_only()))
+        elif json:
+            print_json(list(opened.trees()))
+        else:
+            _draw_all(opened.trees(), limit)
+
+
+def _draw_all(trees: Iterable[Tree], limit: int) -> None:
+    from modelkin.drawing import tree_lines
+
+    alone: list[str] = []
+    drawn = 0
+    for each in trees:
+        if len(each) == 1:
+            alone.append(each.root)
+        else:
+            gap = [""] if drawn else []
+            print_lines(chain(gap, tree_lines(each, limit, ascii_only=ascii_only())))
+            drawn += 1
+    if alone:
+        more = f", ... and {len(alone) - _NAMED:,} more" if len(alone) > _NAMED else ""
+        print_lines([*([""] if drawn else []), f"without relatives: {', '.join(alone[:_NAMED])}{more}"])
+    elif not drawn:
+        note("the graph holds no models that were placed; run `modelkin update`")
+
+
+def explain(child: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """Why MODEL hangs where it does: its parent, every piece of evidence, the runner-up."""
+    from modelkin.drawing import explanation_lines
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        found = opened.explain(child)
+    if json:
+        print_json(found)
+    else:
+        print_lines(explanation_lines(found))
+
+
+def identify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with weights, or a weight file.")],
+    graph: GraphOption = _GRAPH,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show this many relatives at most.")] = 10,
+    json: JsonOption = False,
+) -> None:
+    """Find the relatives of a model that is not in the graph, likely parent first. Nothing is stored."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.identify(path, limit=limit), json, f"nothing in the graph is related to {path}")
+
+
+def _print(rows: Sequence[Any], json: bool, empty: str) -> None:
+    if json:
+        print_json(rows)
+    else:
+        print_rows(rows, empty)

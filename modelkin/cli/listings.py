@@ -1,0 +1,131 @@
+"""Commands about the whole graph: edges, audit, sql, runs, skipped, models."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelkin.cli.options import GraphOption, JsonOption
+from modelkin.cli.output import note, print_json_lines, print_rows, print_table
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["register"]
+
+_GRAPH = Path("graph")
+_BATCH = 2_000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (edges, audit, sql, runs, skipped, models):
+        app.command()(command)
+
+
+def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """All current edges: parent, child, relation, distance, confidence, runner-up."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.each_edge(), json, "no edges")
+
+
+def audit(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """Parents that model cards declare beside those that the weights show."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        rows = opened.audit()
+    _print(rows, json, "no model declares a base")
+    if rows and not json:
+        counts = Counter(row.verdict for row in rows).most_common()
+        note(", ".join(f"{count:,} {verdict}" for verdict, count in counts))
+
+
+def sql(
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="One SQL statement; - reads it from standard input.")
+    ],
+    graph: GraphOption = _GRAPH,
+    json: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+) -> None:
+    """Ask the graph in DuckDB's SQL: tables models, edges, runs, ...; views lineage, audit; macro ancestors_of(m)."""
+    from modelkin.graph import ModelGraph
+
+    if json and csv:
+        raise typer.BadParameter("give one of --json and --csv")
+    with ModelGraph.open(graph) as opened:
+        relation = opened.sql(sys.stdin.read() if query == "-" else query)
+        columns = relation.columns
+        rows = _fetched(relation)
+        if json:
+            print_json_lines(dict(zip(columns, row, strict=True)) for row in rows)
+        elif csv:
+            _print_csv(columns, rows)
+        else:
+            from modelkin.tables import cell
+
+            print_table(columns, [[cell(value) for value in row] for row in rows])
+
+
+def runs(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """Every run that wrote to the graph: what it saw, read and changed."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.runs(), json, "no runs")
+
+
+def skipped(
+    graph: GraphOption = _GRAPH,
+    run: Annotated[int | None, typer.Option("--run", min=1, help="Only what this run skipped.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """What was not ingested, and why."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        rows = (row for row in opened.each_skipped() if run is None or row.run_id == run)
+        _print(rows, json, "nothing was skipped")
+
+
+def models(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """All models in the graph."""
+    from modelkin.graph import ModelGraph
+
+    with ModelGraph.open(graph) as opened:
+        _print(opened.each_model(), json, "no models")
+
+
+def _print(rows: Iterable[Any], json: bool, empty: str) -> None:
+    if json:
+        print_json_lines(rows)
+    else:
+        print_rows(list(rows), empty)
+
+
+def _fetched(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
+    while batch := relation.fetchmany(_BATCH):
+        yield from batch
+
+
+def _print_csv(columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    import csv
+
+    from modelkin.plain import as_json, plain
+
+    def text(value: Any) -> object:
+        if isinstance(value, str):
+            return plain(value, lines=True)
+        return as_json(value) if isinstance(value, (list, dict, tuple)) else value
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([text(value) for value in row] for row in rows)

@@ -1,0 +1,73 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelkin.sources import DEFAULT_BUDGET, SourceChoice
+
+__all__ = [
+    "AuthorOption",
+    "BudgetOption",
+    "EndpointOption",
+    "FilterOption",
+    "GraphOption",
+    "HubArgument",
+    "JsonOption",
+    "LimitOption",
+    "ModeChoice",
+    "ModeOption",
+    "SearchOption",
+    "choice_of",
+]
+
+
+class ModeChoice(StrEnum):
+    """How trees are found."""
+
+    default = "default"
+    paper = "paper"
+
+
+GraphOption = Annotated[
+    Path, typer.Option("--graph", envvar="MODELKIN_GRAPH", metavar="DIR", help="Folder of the Model Graph.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+HubArgument = Annotated[
+    str,
+    typer.Argument(metavar="[SOURCE]", help="hub, hub:URL, an address, a folder, or a Hugging Face cache."),
+]
+EndpointOption = Annotated[
+    str | None, typer.Option("--endpoint", metavar="URL", help="Address of the Hub; else HF_ENDPOINT.")
+]
+AuthorOption = Annotated[
+    str | None, typer.Option("--author", help="Only models of this user or organisation.")
+]
+SearchOption = Annotated[str | None, typer.Option("--search", help="Only models whose name holds this.")]
+FilterOption = Annotated[
+    list[str] | None, typer.Option("--filter", help="Only models with this tag; several: with all of them.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="List this many models at most.")]
+BudgetOption = Annotated[
+    int,
+    typer.Option("--budget", min=0, metavar="BYTES", help="Read this much of a model on a Hub; 0 for all."),
+]
+ModeOption = Annotated[ModeChoice, typer.Option("--mode", help="paper: the published equations, to compare.")]
+
+BUDGET = DEFAULT_BUDGET
+
+
+def choice_of(
+    source: str,
+    endpoint: str | None,
+    author: str | None,
+    search: str | None,
+    filter: list[str] | None,
+    limit: int | None,
+) -> SourceChoice:
+    """The options of a source as one value, checked."""
+    return SourceChoice(source, endpoint, author, search, tuple(filter or ()), limit).settled()

@@ -1,0 +1,135 @@
+"""Commands that write to the graph: index, crawl, update, nightly."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelkin.cli.options import (
+    BUDGET,
+    AuthorOption,
+    BudgetOption,
+    EndpointOption,
+    FilterOption,
+    GraphOption,
+    HubArgument,
+    JsonOption,
+    LimitOption,
+    ModeChoice,
+    ModeOption,
+    SearchOption,
+    choice_of,
+)
+from modelkin.cli.output import print_json, print_lines
+from modelkin.sources import SourceChoice
+
+if TYPE_CHECKING:
+    from modelkin.nightly import RunReport
+
+__all__ = ["print_report", "register"]
+
+_GRAPH = Path("graph")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (index, crawl, update, nightly):
+        app.command()(command)
+
+
+def print_report(report: RunReport, json: bool) -> None:
+    """What a run did."""
+    if json:
+        print_json(report)
+        return
+    from modelkin.drawing import summary_lines
+
+    print_lines(summary_lines(report))
+
+
+def index(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A folder, a Hugging Face cache, hub, hub:URL, or an address."),
+    ],
+    graph: GraphOption = _GRAPH,
+    mode: ModeOption = ModeChoice.default,
+    endpoint: EndpointOption = None,
+    author: AuthorOption = None,
+    search: SearchOption = None,
+    filter: FilterOption = None,
+    limit: LimitOption = None,
+    budget: BudgetOption = BUDGET,
+    json: JsonOption = False,
+) -> None:
+    """Read what is new in SOURCE and place it in its trees."""
+    choice = choice_of(source, endpoint, author, search, filter, limit)
+    _run("index", graph, choice, mode, budget, json)
+
+
+def crawl(
+    source: HubArgument = "hub",
+    graph: GraphOption = _GRAPH,
+    endpoint: EndpointOption = None,
+    author: AuthorOption = None,
+    search: SearchOption = None,
+    filter: FilterOption = None,
+    limit: LimitOption = None,
+    budget: BudgetOption = BUDGET,
+    json: JsonOption = False,
+) -> None:
+    """Read what is new into sketches; `modelkin update` places it."""
+    choice = choice_of(source, endpoint, author, search, filter, limit)
+    _run("crawl", graph, choice, None, budget, json)
+
+
+def update(
+    graph: GraphOption = _GRAPH, mode: ModeOption = ModeChoice.default, json: JsonOption = False
+) -> None:
+    """Place what was crawled: solve the trees again that it touches."""
+    _run("update", graph, None, mode, 0, json)
+
+
+def nightly(
+    source: HubArgument = "hub",
+    graph: GraphOption = _GRAPH,
+    mode: ModeOption = ModeChoice.default,
+    endpoint: EndpointOption = None,
+    author: AuthorOption = None,
+    search: SearchOption = None,
+    filter: FilterOption = None,
+    limit: LimitOption = None,
+    budget: BudgetOption = BUDGET,
+    json: JsonOption = False,
+) -> None:
+    """Crawl and update in one run: what `modelkin schedule` does every night."""
+    choice = choice_of(source, endpoint, author, search, filter, limit)
+    _run("nightly", graph, choice, mode, budget, json)
+
+
+def _run(
+    command: str, graph: Path, choice: SourceChoice | None, mode: ModeChoice | None, budget: int, json: bool
+) -> None:
+    from modelkin.nightly import run
+    from modelkin.progress import progress_for
+
+    source, complete = choice.open() if choice else (None, False)
+    progress = progress_for(sys.stderr)
+    try:
+        report = run(
+            graph,
+            source,
+            command=command,
+            mode=mode.value if mode else None,
+            budget=budget,
+            complete=complete,
+            progress=progress,
+            clock=lambda: datetime.now(UTC),
+        )
+    finally:
+        progress.finish()
+    print_report(report, json)

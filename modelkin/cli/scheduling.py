@@ -1,0 +1,69 @@
+"""The command schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelkin.cli.options import (
+    BUDGET,
+    AuthorOption,
+    BudgetOption,
+    EndpointOption,
+    FilterOption,
+    GraphOption,
+    HubArgument,
+    JsonOption,
+    LimitOption,
+    ModeChoice,
+    ModeOption,
+    SearchOption,
+    choice_of,
+)
+from modelkin.cli.output import note
+
+if TYPE_CHECKING:
+    from modelkin.nightly import RunReport
+
+__all__ = ["register"]
+
+_GRAPH = Path("graph")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(schedule)
+
+
+def schedule(
+    cron: Annotated[
+        str, typer.Option("--cron", metavar='"M H D M W"', help="When, as cron has it, in local time.")
+    ],
+    source: HubArgument = "hub",
+    graph: GraphOption = _GRAPH,
+    mode: ModeOption = ModeChoice.default,
+    endpoint: EndpointOption = None,
+    author: AuthorOption = None,
+    search: SearchOption = None,
+    filter: FilterOption = None,
+    limit: LimitOption = None,
+    budget: BudgetOption = BUDGET,
+    now: Annotated[bool, typer.Option("--now", help="Run once at the start, too.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Run `modelkin nightly` again and again; a run missed while this was not running is caught up once."""
+    from modelkin.cli.runs import print_report
+    from modelkin.cron import BadCronError
+    from modelkin.schedule import Job, serve
+
+    def report(done: RunReport) -> None:
+        print_report(done, json)
+
+    choice = choice_of(source, endpoint, author, search, filter, limit)
+    job = Job(graph=str(graph.expanduser().absolute()), choice=choice, mode=mode.value, budget=budget)
+    try:
+        serve(job, cron, now=now, tell=note, report=report)
+    except BadCronError as error:
+        raise typer.BadParameter(str(error), param_hint="--cron") from error

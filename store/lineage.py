@@ -1,0 +1,180 @@
+"""Reading live models and their sketches, and writing what was found: pairs, edges, components."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from store.records import Edge, Pair, TensorSketch
+from store.shards import read_shard
+
+__all__ = [
+    "LiveModel",
+    "architecture_roles",
+    "current_edges",
+    "live_models",
+    "read_sketches",
+    "replace_components",
+    "replace_pairs",
+    "write_edges",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModel:
+    """A row of live_models, as the indexer needs it. `created` is seconds since 1970, NaN where unknown."""
+
+    model_id: int
+    name: str
+    source: str
+    architecture: str
+    content_hash: str
+    created: float
+    shard: str
+    added_run: int
+
+
+def live_models(connection: duckdb.DuckDBPyConnection, architecture: str | None = None) -> list[LiveModel]:
+    """Live models by (name, source): an order that does not depend on when they arrived."""
+    rows = connection.execute(
+        """select model_id, name, source, architecture, content_hash, created_at, shard, added_run
+           from live_models where ? is null or architecture = ? order by name, source""",
+        [architecture, architecture],
+    ).fetchall()
+    return [
+        LiveModel(model_id, name, source, key, content, _seconds(created), shard, run)
+        for model_id, name, source, key, content, created, shard, run in rows
+    ]
+
+
+def _seconds(moment: datetime | None) -> float:
+    return moment.replace(tzinfo=UTC).timestamp() if moment is not None else float("nan")
+
+
+def architecture_roles(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[str, str]:
+    """Canonical name -> role of an architecture's backbone, sorted by name."""
+    return dict(
+        connection.execute(
+            "select tensor, role from tensors where architecture = ? order by tensor", [architecture]
+        ).fetchall()
+    )
+
+
+def read_sketches(graph: Path, models: Iterable[LiveModel]) -> dict[int, tuple[TensorSketch, ...]]:
+    """Model id -> its sketches. Raises StopError when a shard is missing or damaged."""
+    by_shard: dict[str, list[int]] = defaultdict(list)
+    for model in models:
+        by_shard[model.shard].append(model.model_id)
+    return {
+        model_id: sketches
+        for shard, ids in sorted(by_shard.items())
+        for model_id, sketches in read_shard(graph / shard, ids)
+    }
+
+
+def current_edges(connection: duckdb.DuckDBPyConnection) -> dict[int, dict[str, Any]]:
+    """Child id -> its current edge, as a dict of columns."""
+    result = connection.sql("select * from current_edges").to_arrow_table()
+    return {row["child_id"]: row for row in result.to_pylist()}
+
+
+def write_edges(
+    connection: duckdb.DuckDBPyConnection, run_id: int, edges: Sequence[Edge], children: Collection[int]
+) -> tuple[int, int]:
+    """Make `edges` the current edges of `children`; write only what differs. Returns (added, closed).
+
+    An edge that this same run wrote before (a run resumed after a kill) is replaced, not closed.
+    """
+    wanted = {edge.child_id: asdict(edge) for edge in edges}
+    present = current_edges(connection)
+    changed = [
+        child
+        for child in children
+        if _content(present.get(child)) != _content(wanted.get(child))
+    ]
+    closing = [child for child in changed if child in present]
+    adding = [wanted[child] for child in changed if child in wanted]
+    if closing:
+        connection.execute(
+            "delete from edges where valid_to_run is null and valid_from_run = ? and list_contains(?, child_id)",
+            [run_id, closing],
+        )
+        connection.execute(
+            "update edges set valid_to_run = ? where valid_to_run is null and list_contains(?, child_id)",
+            [run_id, closing],
+        )
+    _insert(
+        connection,
+        "edges",
+        [{**edge, "evidence": list(edge["evidence"]), "valid_from_run": run_id} for edge in adding],
+    )
+    return len(adding), len(closing)
+
+
+def _content(edge: dict[str, Any] | None) -> object:
+    """What makes two edges the same, whatever run found them."""
+    if edge is None:
+        return None
+    names = ("parent_id", "relation", "distance", "confidence", "runner_up_id", "runner_up_confidence")
+    evidence = tuple((e["cue"], e["value"], e["log_odds"], e["says"]) for e in edge["evidence"])
+    return (*(edge[name] for name in names), evidence)
+
+
+def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:
+    """Replace the stored pairs that any of `models` takes part in."""
+    connection.execute(
+        "delete from pairs where list_contains(?, model_a) or list_contains(?, model_b)", [list(models)] * 2
+    )
+    _insert(connection, "pairs", [asdict(pair) for pair in pairs])
+
+
+def replace_components(
+    connection: duckdb.DuckDBPyConnection, trees: Iterable[tuple[Sequence[int], dict[int, int]]], gone: Collection[int]
+) -> None:
+    """Write the components of `trees`, each (model ids, child -> parent), and forget the models of `gone`."""
+    rows: list[dict[str, Any]] = []
+    for members, parent in trees:
+        paths = _paths(members, parent)
+        rows += [
+            {
+                "model_id": member,
+                "root_id": paths[member][0],
+                "depth": len(paths[member]) - 1,
+                "members": len(members),
+                "path": paths[member],
+            }
+            for member in members
+        ]
+    stale = [*gone, *(row["model_id"] for row in rows)]
+    connection.execute("delete from components where list_contains(?, model_id)", [stale])
+    _insert(connection, "components", rows)
+
+
+def _paths(members: Sequence[int], parent: Mapping[int, int]) -> dict[int, list[int]]:
+    """Each member's line of descent, root first. Iterative: a tree may be deeper than Python's stack."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for child in members:
+        if child in parent:
+            children[parent[child]].append(child)
+    paths = {member: [member] for member in members if member not in parent}
+    ahead = list(paths)
+    while ahead:
+        node = ahead.pop()
+        for child in children[node]:
+            paths[child] = [*paths[node], child]
+            ahead.append(child)
+    return paths
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        connection.register("incoming", pa.Table.from_pylist(list(rows)))
+        connection.execute(f"insert into {table} by name select * from incoming")
+        connection.unregister("incoming")
