@@ -60,7 +60,7 @@ def make_plan(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> Plan
     outside = {name: elements[name] for name in sampled if name not in body}
     samples = _spread(inside, form.samples * 7 // 8, form) | _spread(outside, form.samples // 8, form)
     projected = _projected(shapes, form)
-    outliers = max(1, min(64, form.outliers // max(1, len(sampled))))
+    outliers = max(1, min(64, form.outliers // max(1, len(inside))))
     return Plan(
         form,
         {

@@ -190,9 +190,9 @@ def _central_moments(
 def _fold_columns(bands: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """k x n band sums to k x k: columns are signed and summed in contiguous bands, like the rows."""
     k, n = bands.shape
-    signed = bands * signs(n, 1, seed)
-    starts = -(-np.arange(k) * n // k)
-    return np.add.reduceat(signed, starts, axis=1).astype(np.float32).reshape(-1)
+    folded = np.zeros((k, k))
+    np.add.at(folded.T, np.arange(n) * k // n, (bands * signs(n, 1, seed)).T)
+    return folded.astype(np.float32).reshape(-1)
 
 
 def _not_finite(name: str, block: NDArray[Any], start: int, shape: tuple[int, ...]) -> str:

@@ -86,6 +86,4 @@ def _check_zone(trigger: Any) -> None:
     try:
         pickle.dumps(trigger)
     except (pickle.PicklingError, TypeError) as error:
-        raise StopError(
-            "the time zone of this machine has no name; set TZ, as in TZ=Europe/Berlin"
-        ) from error
+        raise StopError("the time zone of this machine has no name; set TZ, as in TZ=Europe/Berlin") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelkin.plain import plain
-from modelkin.tables import cell, human_bytes, text_table
+from modelkin.tables import cell, counted, human_bytes, text_table
 
 if TYPE_CHECKING:
     from modelkin.nightly import RunReport
@@ -49,9 +49,7 @@ def _branches(tree: Tree, at: int, prefix: str, limit: int, asked: int | None) -
     shown = children if limit <= 0 else children[:limit]
     hidden = len(children) - len(shown)
     if hidden and asked is not None:
-        towards = [
-            child for child in children[limit:] if child <= asked <= child + tree.nodes[child].descendants
-        ]
+        towards = [child for child in children[limit:] if child <= asked <= child + tree.nodes[child].descendants]
         if towards:
             shown = [*shown[:-1], *towards]
     branches: list[_Branch] = [(prefix, child, not hidden and child == shown[-1], 0) for child in shown]
@@ -68,7 +66,7 @@ def _position(tree: Tree) -> int | None:
 
 def _node_line(node: TreeNode, asked: bool, members: int = 0) -> str:
     if node.depth == 0:
-        said = f"{members:,} models" if members > 1 else "no relatives"
+        said = counted(members, "model") if members > 1 else "no relatives"
     elif node.relation is None:
         said = "edge not measured"
     else:
@@ -82,24 +80,21 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
     yield plain(e.model)
     if e.parent is None:
         yield (
-            f"  root of a tree of {e.members:,} models"
+            f"  root of a tree of {counted(e.members, 'model')}"
             if e.members > 1
             else "  no relative is close enough: a root without children"
         )
     else:
         yield f"  child of {plain(e.parent)} ({plain(e.relation or 'unknown')}), since run {e.since_run}"
         yield f"  distance {cell(e.distance, 4)}, confidence {cell(e.confidence, 3)}"
-        yield f"  in the tree of {plain(e.root)}: {e.members:,} models, this one at depth {e.depth}"
+        yield f"  in the tree of {plain(e.root)}: {counted(e.members, 'model')}, this one at depth {e.depth}"
     if e.evidence:
-        total = sum(each.log_odds for each in e.evidence)
         rows = [
             (f"    {plain(each.cue)}", cell(each.value, 4), f"{each.log_odds:+.2f}", plain(each.says))
             for each in e.evidence
         ]
         yield "  evidence (log-odds above 0 speak for parent -> child)"
-        yield from text_table(
-            ("    cue", "value", "log-odds", "says"), [*rows, ("    all", "-", f"{total:+.2f}", "")]
-        )
+        yield from text_table(("    cue", "value", "log-odds", "says"), rows)
     if e.runner_up is not None:
         yield f"  runner-up: {plain(e.runner_up)}, confidence {cell(e.runner_up_confidence, 3)}"
     elif e.parent is not None:
@@ -130,10 +125,13 @@ def summary_lines(report: RunReport) -> Iterator[str]:
             reasons = ", ".join(f"{plain(reason)} {count:,}" for reason, count in r.skipped_reasons.items())
             yield f"skipped  {reasons}  (`modelkin skipped` says more)"
         share = f" ({100 * r.bytes_read / r.bytes_total:.0f} %)" if r.bytes_total else ""
-        requests = f" in {r.requests:,} requests" if r.requests else ""
+        requests = f" in {counted(r.requests, 'request')}" if r.requests else ""
         yield f"read     {human_bytes(r.bytes_read)} of {human_bytes(r.bytes_total)}{share}{requests}"
-    yield f"trees    {r.components_touched:,} solved again: {r.edges_added:,} edges added, {r.edges_closed:,} closed"
-    alone = f", {r.alone:,} models without relatives" if r.alone else ""
-    yield f"holds    {r.models:,} models, {r.trees:,} trees, {r.edges:,} edges{alone}"
+    yield (
+        f"trees    {counted(r.components_touched, 'tree')} solved again: "
+        f"{counted(r.edges_added, 'edge')} added, {r.edges_closed:,} closed"
+    )
+    alone = f", {counted(r.alone, 'model')} without relatives" if r.alone else ""
+    yield (f"holds    {counted(r.models, 'model')}, {counted(r.trees, 'tree')}, {counted(r.edges, 'edge')}{alone}")
     yield f"took     {r.seconds:.1f} s (crawl {r.crawl_seconds:.1f} s, update {r.update_seconds:.1f} s)"
     yield f"graph    {plain(r.graph)}, generation {r.generation}"

@@ -31,6 +31,7 @@ from modelkin.rows import (
     Sibling,
     SkippedRow,
 )
+from modelkin.tables import counted
 from modelkin.tree import Placed, Tree, build_tree
 from store.errors import StopError
 from store.generation import open_reader
@@ -109,9 +110,10 @@ class ModelGraph:
             trees, alone = self.trees_and_alone()
         except duckdb.ConnectionException:
             return f"<ModelGraph {self.path}: closed>"
-        more = f", {alone} without relatives" if alone else ""
+        more = f", {alone:,} without relatives" if alone else ""
         return (
-            f"<ModelGraph {self.path}: {len(self)} models, {trees} trees{more}, generation {self.generation}>"
+            f"<ModelGraph {self.path}: {counted(len(self), 'model')}, {counted(trees, 'tree')}{more}, "
+            f"generation {self.generation}>"
         )
 
     def _repr_html_(self) -> str:
@@ -172,8 +174,7 @@ class ModelGraph:
         from indexer.identify import identify
         from modelkin.query_model import sketch_weights
 
-        model, _ = sketch_weights(weights)
-        return Rows(identify(self._connection, self.path, model, limit=limit))
+        return Rows(identify(self._connection, self.path, sketch_weights(weights), limit=limit))
 
     def models(self) -> Rows[ModelRow]:
         """The live models, by name."""
@@ -240,9 +241,7 @@ class ModelGraph:
         """The id of a model that is in a tree."""
         model_id = find_model(self._connection, model)
         if not self._value("select count(*) from components where model_id = ?", model_id):
-            raise StopError(
-                f"{model} has been read but not compared with the others yet; run `modelkin update`"
-            )
+            raise StopError(f"{model} has been read but not compared with the others yet; run `modelkin update`")
         return model_id
 
     def _measured(self, model_id: int, other_id: int | None) -> Measured | None:

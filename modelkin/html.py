@@ -20,8 +20,7 @@ def table(rows: Sequence[Any]) -> str:
         return "<p>(no rows)</p>"
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headers_of(rows[0]))
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in cells_of(row)) + "</tr>"
-        for row in rows[:_PREVIEW]
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in cells_of(row)) + "</tr>" for row in rows[:_PREVIEW]
     )
     more = f"<p>... and {len(rows) - _PREVIEW:,} more</p>" if len(rows) > _PREVIEW else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"

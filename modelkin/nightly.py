@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import modelkin
 from store.errors import StopError
@@ -77,14 +77,10 @@ def run(
     """
     folder = GraphFolder(path)
     if source is None and folder.current() is None and not folder.building.exists():
-        raise StopError(
-            f"{folder.path}: no graph here; make one with `modelkin index SOURCE --graph {folder.path}`"
-        )
+        raise StopError(f"{folder.path}: no graph here; make one with `modelkin index SOURCE --graph {folder.path}`")
     started = monotonic()
     label = source.label if source else None
-    with GraphWriter(
-        path, command=command, source=label, version=modelkin.__version__, clock=clock
-    ) as writer:
+    with GraphWriter(path, command=command, source=label, version=modelkin.__version__, clock=clock) as writer:
         if writer.resumed:
             progress.note(f"going on from the interrupted run {writer.run_id - 1}")
         if source is not None:
@@ -150,7 +146,7 @@ _COUNTS = """
 """
 
 
-def _counts(writer: GraphWriter) -> dict[str, object]:
+def _counts(writer: GraphWriter) -> dict[str, Any]:
     cursor = writer.connection.execute(_COUNTS, [writer.run_id])
     names = [column[0] for column in cursor.description or ()]
     row = cursor.fetchone()

@@ -11,7 +11,7 @@ from typing import Any
 from crawl.source import ModelRef, Source
 from modelkin.plain import plain
 from store.errors import SkipError, StopError
-from store.records import Model, Skipped
+from store.records import Model
 
 __all__ = ["sketch_weights"]
 
@@ -19,7 +19,7 @@ _CACHED = re.compile(r"models--\w[\w.-]*?(--\w[\w.-]*)?", re.ASCII)
 _SHOWN = 8
 
 
-def sketch_weights(weights: Path | str | Mapping[str, Any]) -> tuple[Model, list[Skipped]]:
+def sketch_weights(weights: Path | str | Mapping[str, Any]) -> Model:
     """The model in `weights`, read whole. Raises StopError when there is no model in it, or several."""
     if isinstance(weights, Mapping):
         return _sketch_state_dict(weights)
@@ -30,11 +30,11 @@ def sketch_weights(weights: Path | str | Mapping[str, Any]) -> tuple[Model, list
     return _sketch(source, model)
 
 
-def _sketch(source: Source, model: ModelRef) -> tuple[Model, list[Skipped]]:
+def _sketch(source: Source, model: ModelRef) -> Model:
     from crawl.ingest import sketch_model
 
     try:
-        return sketch_model(source, model, budget=0)
+        return sketch_model(source, model, budget=0).model
     except SkipError as error:
         raise StopError(f"{plain(model.name)} cannot be read: {error}") from error
 
@@ -102,7 +102,7 @@ def _has(source: Source, model: ModelRef, file: str | None = None) -> bool:
     return file is None or any(each.path == file for each in files)
 
 
-def _sketch_state_dict(weights: Mapping[str, Any]) -> tuple[Model, list[Skipped]]:
+def _sketch_state_dict(weights: Mapping[str, Any]) -> Model:
     """Through a file of its own, so that there is one reader of weights and one way to sketch them."""
     from crawl.folder import FolderSource
 
@@ -123,10 +123,7 @@ def _save(tensors: Mapping[str, Any], path: Path) -> None:
 
         # Cloned, since tied weights share memory and safetensors refuses that.
         save_torch(
-            {
-                name: torch.as_tensor(value).detach().cpu().contiguous().clone()
-                for name, value in tensors.items()
-            },
+            {name: torch.as_tensor(value).detach().cpu().contiguous().clone() for name, value in tensors.items()},
             path,
         )
         return

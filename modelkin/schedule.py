@@ -75,9 +75,7 @@ def serve(
 
     def on_start(event: Any) -> None:
         started.set()
-        tell(
-            f"next run {_when(first or trigger.get_next_fire_time(None, moment))}; stop with Ctrl-C or SIGTERM"
-        )
+        tell(f"next run {_when(first or trigger.get_next_fire_time(None, moment))}; stop with Ctrl-C or SIGTERM")
 
     def on_done(event: Any) -> None:
         # Asking the scheduler for its next run would wait for a lock that shutdown holds while it waits for us.
@@ -158,9 +156,7 @@ def _due(store: Path, job_id: str) -> datetime | None:
         with closing(sqlite3.connect(store)) as connection, connection:
             kinds = connection.execute("select type, name from sqlite_master").fetchall()
             if any(kind not in ("table", "index") for kind, _ in kinds):
-                raise StopError(
-                    f"{store}: holds what modelkin did not put there; delete it, the schedule is made anew"
-                )
+                raise StopError(f"{store}: holds what modelkin did not put there; delete it, the schedule is made anew")
             if ("table", _TABLE) not in kinds:
                 return None
             connection.execute(f"delete from {_TABLE} where id <> ?", [job_id])

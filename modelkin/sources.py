@@ -89,9 +89,7 @@ class SourceChoice:
         else:
             return None
         if self.endpoint and self.endpoint != address:
-            raise StopError(
-                f"two addresses for one Hub: SOURCE {plain(address)} and --endpoint {plain(self.endpoint)}"
-            )
+            raise StopError(f"two addresses for one Hub: SOURCE {plain(address)} and --endpoint {plain(self.endpoint)}")
         return address
 
     def _narrowings(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -10,9 +11,10 @@ from typing import Any, Final
 
 from modelkin.plain import as_json, plain
 
-__all__ = ["cell", "cells_of", "headers_of", "human_bytes", "preview", "text_table"]
+__all__ = ["cell", "cells_of", "counted", "headers_of", "human_bytes", "preview", "text_table"]
 
 _PREVIEW = 50
+_NUMBER: Final = re.compile(r"-|[-+]?[\d.,]+(e[-+]?\d+)?( [kMGT]?B)?|[-+]?inf|nan", re.ASCII)
 
 # (heading, field) where not every field fits into a line; --json and SQL have them all.
 _CHOSEN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
@@ -111,6 +113,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def counted(count: int, noun: str) -> str:
+    """1 tree, 2,000 trees."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Lines with the columns aligned, numbers to the right; nothing is cut off."""
     table = [list(headers), *map(list, rows)]
@@ -137,7 +144,7 @@ def preview(rows: Sequence[Any]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text == "-" or text[:1].isdigit() or (text[:1] in "-+." and text[1:2].isdigit())
+    return _NUMBER.fullmatch(text) is not None
 
 
 def _width(text: str) -> int:

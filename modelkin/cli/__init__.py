@@ -51,4 +51,4 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             # A name that the terminal's encoding lacks is no reason to stop in the middle of a table.
             stream.reconfigure(errors="backslashreplace")
-    app()
+    app(prog_name="modelkin")

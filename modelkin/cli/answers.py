@@ -19,9 +19,7 @@ __all__ = ["register"]
 
 _GRAPH = Path("graph")
 _NAMED = 10
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Its name, the last part of it, or source/name.")
-]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Its name, the last part of it, or source/name.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ancestors(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
-    """The line of descent of MODEL upwards, parent first."""
+    """The line of descent upwards, parent first."""
     from modelkin.graph import ModelGraph
 
     with ModelGraph.open(graph) as opened:
@@ -59,12 +57,13 @@ def tree(
         str | None, typer.Argument(metavar="[MODEL]", help="Its tree; without it, all trees, largest first.")
     ] = None,
     graph: GraphOption = _GRAPH,
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="Children shown of each model; 0 for all.")
-    ] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Children shown of each model; 0 for all.")] = 20,
     json: JsonOption = False,
 ) -> None:
-    """Draw the Model Tree that MODEL belongs to, with relation, distance and confidence of each edge."""
+    """Draw the tree of a model, or all trees.
+
+    Each edge stands with its relation, distance and confidence.
+    """
     from modelkin.drawing import tree_lines
     from modelkin.graph import ModelGraph
 
@@ -101,7 +100,10 @@ def _draw_all(trees: Iterable[Tree], limit: int) -> None:
 
 
 def explain(child: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
-    """Why MODEL hangs where it does: its parent, every piece of evidence, the runner-up."""
+    """Why a model has this parent.
+
+    Shows its parent, every piece of evidence, the runner-up, and what its card claims.
+    """
     from modelkin.drawing import explanation_lines
     from modelkin.graph import ModelGraph
 
@@ -119,7 +121,10 @@ def identify(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show this many relatives at most.")] = 10,
     json: JsonOption = False,
 ) -> None:
-    """Find the relatives of a model that is not in the graph, likely parent first. Nothing is stored."""
+    """Find relatives of weights on disk.
+
+    Likely parent first. Nothing is stored.
+    """
     from modelkin.graph import ModelGraph
 
     with ModelGraph.open(graph) as opened:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from modelkin.cli.options import GraphOption, JsonOption
 from modelkin.cli.output import note, print_json_lines, print_rows, print_table
 
-if TYPE_CHECKING:
-    import duckdb
-
 __all__ = ["register"]
 
 _GRAPH = Path("graph")
-_BATCH = 2_000
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
-    """All current edges: parent, child, relation, distance, confidence, runner-up."""
+    """All current edges."""
     from modelkin.graph import ModelGraph
 
     with ModelGraph.open(graph) as opened:
@@ -37,7 +33,7 @@ def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
 
 
 def audit(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
-    """Parents that model cards declare beside those that the weights show."""
+    """Declared parents beside measured ones."""
     from modelkin.graph import ModelGraph
 
     with ModelGraph.open(graph) as opened:
@@ -49,14 +45,16 @@ def audit(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
 
 
 def sql(
-    query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="One SQL statement; - reads it from standard input.")
-    ],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SQL statement; - reads it from standard input.")],
     graph: GraphOption = _GRAPH,
     json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
 ) -> None:
-    """Ask the graph in DuckDB's SQL: tables models, edges, runs, ...; views lineage, audit; macro ancestors_of(m)."""
+    """Ask the graph in DuckDB's SQL.
+
+    Tables: models, edges, components, pairs, claims, runs, skipped. Views: lineage, audit, live_models,
+    current_edges, sketches. Macros: ancestors_of(m), descendants_of(m), siblings_of(m).
+    """
     from modelkin.graph import ModelGraph
 
     if json and csv:
@@ -64,7 +62,7 @@ def sql(
     with ModelGraph.open(graph) as opened:
         relation = opened.sql(sys.stdin.read() if query == "-" else query)
         columns = relation.columns
-        rows = _fetched(relation)
+        rows = relation.fetchall()
         if json:
             print_json_lines(dict(zip(columns, row, strict=True)) for row in rows)
         elif csv:
@@ -76,7 +74,7 @@ def sql(
 
 
 def runs(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
-    """Every run that wrote to the graph: what it saw, read and changed."""
+    """Every run that wrote to the graph."""
     from modelkin.graph import ModelGraph
 
     with ModelGraph.open(graph) as opened:
@@ -109,11 +107,6 @@ def _print(rows: Iterable[Any], json: bool, empty: str) -> None:
         print_json_lines(rows)
     else:
         print_rows(list(rows), empty)
-
-
-def _fetched(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
-    while batch := relation.fetchmany(_BATCH):
-        yield from batch
 
 
 def _print_csv(columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -44,9 +44,7 @@ HubArgument = Annotated[
 EndpointOption = Annotated[
     str | None, typer.Option("--endpoint", metavar="URL", help="Address of the Hub; else HF_ENDPOINT.")
 ]
-AuthorOption = Annotated[
-    str | None, typer.Option("--author", help="Only models of this user or organisation.")
-]
+AuthorOption = Annotated[str | None, typer.Option("--author", help="Only models of this user or organisation.")]
 SearchOption = Annotated[str | None, typer.Option("--search", help="Only models whose name holds this.")]
 FilterOption = Annotated[
     list[str] | None, typer.Option("--filter", help="Only models with this tag; several: with all of them.")

@@ -66,7 +66,10 @@ def index(
     budget: BudgetOption = BUDGET,
     json: JsonOption = False,
 ) -> None:
-    """Read what is new in SOURCE and place it in its trees."""
+    """Read a source and place its models in trees.
+
+    Only what is new or changed is read; models that are gone from the source are removed.
+    """
     choice = choice_of(source, endpoint, author, search, filter, limit)
     _run("index", graph, choice, mode, budget, json)
 
@@ -82,15 +85,19 @@ def crawl(
     budget: BudgetOption = BUDGET,
     json: JsonOption = False,
 ) -> None:
-    """Read what is new into sketches; `modelkin update` places it."""
+    """Read a source into sketches only.
+
+    `modelkin update` then places the models in trees.
+    """
     choice = choice_of(source, endpoint, author, search, filter, limit)
     _run("crawl", graph, choice, None, budget, json)
 
 
-def update(
-    graph: GraphOption = _GRAPH, mode: ModeOption = ModeChoice.default, json: JsonOption = False
-) -> None:
-    """Place what was crawled: solve the trees again that it touches."""
+def update(graph: GraphOption = _GRAPH, mode: ModeOption = ModeChoice.default, json: JsonOption = False) -> None:
+    """Place what was crawled in trees.
+
+    Only trees that it touches are solved again.
+    """
     _run("update", graph, None, mode, 0, json)
 
 
@@ -106,7 +113,10 @@ def nightly(
     budget: BudgetOption = BUDGET,
     json: JsonOption = False,
 ) -> None:
-    """Crawl and update in one run: what `modelkin schedule` does every night."""
+    """Crawl and update in one run.
+
+    It is what `modelkin schedule` does every night.
+    """
     choice = choice_of(source, endpoint, author, search, filter, limit)
     _run("nightly", graph, choice, mode, budget, json)
 

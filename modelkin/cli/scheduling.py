@@ -38,9 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def schedule(
-    cron: Annotated[
-        str, typer.Option("--cron", metavar='"M H D M W"', help="When, as cron has it, in local time.")
-    ],
+    cron: Annotated[str, typer.Option("--cron", metavar='"M H D M W"', help="When, as cron has it, in local time.")],
     source: HubArgument = "hub",
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
@@ -53,7 +51,10 @@ def schedule(
     now: Annotated[bool, typer.Option("--now", help="Run once at the start, too.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Run `modelkin nightly` again and again; a run missed while this was not running is caught up once."""
+    """Do the nightly run on a schedule.
+
+    The schedule is kept in the graph's folder: a run missed while this was not running is caught up once.
+    """
     from modelkin.cli.runs import print_report
     from modelkin.cron import BadCronError
     from modelkin.schedule import Job, serve
