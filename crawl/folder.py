@@ -85,9 +85,7 @@ class FolderSource:
     def open(self, model: ModelRef, file: FileRef) -> LocalReader:
         """Open one file. Raises what `open_below` raises."""
         folder = self._folder_of(model.name, file.path)
-        return open_below(
-            self._root, self._absolute(folder, file.path), f"{model.name}/{file.path}", file.size
-        )
+        return open_below(self._root, self._absolute(folder, file.path), f"{model.name}/{file.path}", file.size)
 
     def read_text(self, model: ModelRef, path: str, limit: int) -> str | None:
         """At most `limit` bytes of a text file of the model; None when there is none."""
@@ -104,9 +102,7 @@ class FolderSource:
 
     def _walk(self) -> Iterator[_Found | SkippedModel]:
         if not Path(self._root).is_dir():
-            raise StopError(
-                f"expected a folder of models at {escaped(self._root)}, found none: check the path"
-            )
+            raise StopError(f"expected a folder of models at {escaped(self._root)}, found none: check the path")
         waiting = [""]
         while waiting:
             folder = waiting.pop()
@@ -116,9 +112,7 @@ class FolderSource:
                 reason = error.strerror or type(error).__name__
                 if not folder:
                     raise StopError(f"the folder {escaped(self._root)} cannot be read: {reason}") from error
-                yield SkippedModel(
-                    folder, "unreadable", f"the folder {folder} cannot be read: {reason}", path=folder
-                )
+                yield SkippedModel(folder, "unreadable", f"the folder {folder} cannot be read: {reason}", path=folder)
                 continue
             waiting += [f"{folder}/{name}" if folder else name for name in entries.folders]
             yield from self._models_of(folder, entries)
@@ -138,8 +132,13 @@ class FolderSource:
         if len(groups) == 1:
             yield _Found(name, folder, entries.files)
             return
+        # Each has its own weights and what is no weight: README, config and the like.
+        shared = tuple(file for file in entries.files if not is_weight(file.name))
+        by_name = {file.name: file for file in entries.files}
         for group, stem in _stems(groups, entries):
-            yield _Found(f"{name}/{stem}", folder, _files_of(group, entries))
+            own = [by_name[path] for path in (*group.files, group.index) if path is not None]
+            files = tuple(sorted((*own, *shared), key=lambda file: file.name))
+            yield _Found(f"{name}/{stem}", folder, files)
 
     def _name(self, folder: str) -> str:
         return folder or escaped(Path(self._root).name or "root")
@@ -159,9 +158,7 @@ class FolderSource:
                     if found.name == name:
                         self._folders[name] = folder
                         return found
-        raise SkipError(
-            "vanished", f"{escaped(name)} is gone: expected its weights below {escaped(self._root)}"
-        )
+        raise SkipError("vanished", f"{escaped(name)} is gone: expected its weights below {escaped(self._root)}")
 
     def _found_in(self, folder: str) -> list[_Found]:
         real = resolve_below(self._root, self._absolute(folder))
@@ -176,24 +173,17 @@ class FolderSource:
 
     def _folder_of(self, name: str, path: str) -> str:
         if not is_plain_path(path) or "/" in path:
-            raise SkipError(
-                "bad_name", f"{escaped(name)}: expected a file of the model, found {escaped(path)!r}"
-            )
+            raise SkipError("bad_name", f"{escaped(name)}: expected a file of the model, found {escaped(path)!r}")
         # Remembered, as finding it reads the folder: thousands of models may lie in one.
         return self._folders[name] if name in self._folders else self._locate(name).folder
 
 
 def _stems(groups: tuple[WeightGroup, ...], entries: Entries) -> Iterator[tuple[WeightGroup, str]]:
     """Each group and its name, which is the stem unless a sub-folder has that name already."""
+    folders = frozenset(entries.folders)
     for group in groups:
-        clash = group.stem in entries.folders
+        clash = group.stem in folders
         yield group, (group.index or group.files[0]) if clash else group.stem
-
-
-def _files_of(group: WeightGroup, entries: Entries) -> tuple[LocalFile, ...]:
-    """The files of one model among several of a folder: its own weights, and README, config and the like."""
-    own = {*group.files, group.index}
-    return tuple(file for file in entries.files if file.name in own or not is_weight(file.name))
 
 
 def _reference(found: _Found) -> ModelRef:

@@ -51,9 +51,7 @@ def read_entries(root: str, folder: str) -> Entries:
     folders: list[str] = []
     skipped: list[RefusedEntryError] = []
     with os.scandir(f"{root}/{folder}" if folder else root) as scan:
-        entries = sorted(
-            (entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name
-        )
+        entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:
         shown = escaped(f"{folder}/{entry.name}" if folder else entry.name)
         try:

@@ -29,9 +29,7 @@ def is_cache(path: Path | str) -> bool:
     """True when the folder directly holds a model in the layout of huggingface_hub's cache."""
     try:
         with os.scandir(path) as scan:
-            return any(
-                entry.name.startswith(_PREFIX) and (Path(entry.path) / "snapshots").is_dir() for entry in scan
-            )
+            return any(entry.name.startswith(_PREFIX) and (Path(entry.path) / "snapshots").is_dir() for entry in scan)
     except OSError:
         return False
 
@@ -66,9 +64,7 @@ class CacheSource:
             entries = read_entries(self._root, "")
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise StopError(
-                f"the cache {escaped(self._root)} cannot be read: {reason}; check the path"
-            ) from error
+            raise StopError(f"the cache {escaped(self._root)} cannot be read: {reason}; check the path") from error
         for refused in entries.skipped:
             if refused.path.startswith(_PREFIX):
                 yield SkippedModel(refused.path, refused.reason, str(refused), path=refused.path)
@@ -91,9 +87,7 @@ class CacheSource:
 
     def _path(self, model: ModelRef, path: str) -> str:
         if not is_plain_path(path):
-            raise SkipError(
-                "bad_name", f"{model.name}: expected a file of the model, found {escaped(path)!r}"
-            )
+            raise SkipError("bad_name", f"{model.name}: expected a file of the model, found {escaped(path)!r}")
         return f"{self._root}/{self._snapshot(model)}/{path}"
 
     def _snapshot(self, model: ModelRef) -> str:
@@ -118,9 +112,7 @@ class CacheSource:
                 yield SkippedModel(name, entry.reason, str(entry), revision, entry.path)
         if broken:
             path = broken[0].path
-            message = (
-                f"{name}: expected all of its weights, found {path} without its bytes; download it again"
-            )
+            message = f"{name}: expected all of its weights, found {path} without its bytes; download it again"
             yield SkippedModel(name, "incomplete_snapshot", message, revision, path)
             return
         try:
@@ -140,9 +132,7 @@ class CacheSource:
             snapshots = ()
         snapshots = tuple(revision for revision in snapshots if _REVISION.fullmatch(revision))
         if not snapshots:
-            raise SkipError(
-                "incomplete_snapshot", f"{folder}: expected a snapshot, found none; download it again"
-            )
+            raise SkipError("incomplete_snapshot", f"{folder}: expected a snapshot, found none; download it again")
         main = read_text_below(self._root, f"{self._root}/{folder}/refs/main", f"{folder}/refs/main", 200)
         if main is not None and main.strip() in snapshots:
             return main.strip()

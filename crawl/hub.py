@@ -92,12 +92,8 @@ class HubSource:
                     yield found
         except RetryError as error:
             if seen:
-                raise RetryError(
-                    f"the list broke off after {len(seen)} models: {error}", error.wait_s
-                ) from error
-            raise StopError(
-                f"{self.label} cannot be read: {error}; check the address and the network"
-            ) from error
+                raise RetryError(f"the list broke off after {len(seen)} models: {error}", error.wait_s) from error
+            raise StopError(f"{self.label} cannot be read: {error}; check the address and the network") from error
         except SkipError as error:
             raise StopError(f"{self.label} cannot be listed: {error}") from error
 
@@ -136,9 +132,7 @@ class HubSource:
 
     def _url(self, model: ModelRef, path: str) -> str:
         if not is_plain_path(path):
-            raise SkipError(
-                "bad_name", f"{model.name}: expected a file of the model, found {escaped(path)!r}"
-            )
+            raise SkipError("bad_name", f"{model.name}: expected a file of the model, found {escaped(path)!r}")
         revision = quote(model.revision, safe="")
         return f"{self._http.endpoint}/{_checked(model.name)}/resolve/{revision}/{quote(path)}"
 
@@ -153,9 +147,7 @@ class HubSource:
             reason = error.reason if isinstance(error, SkipError) else "no_revision"
             return SkippedModel(name, reason, str(error))
         if not isinstance(sha, str) or not _SHA.fullmatch(sha):
-            return SkippedModel(
-                name, "no_revision", f"{name}: expected a commit of 40 hex digits, found {sha!r:.80}"
-            )
+            return SkippedModel(name, "no_revision", f"{name}: expected a commit of 40 hex digits, found {sha!r:.80}")
         return ModelRef(name, sha, _time(row.get("createdAt")), _time(row.get("lastModified")))
 
     def _ask_sha(self, name: str) -> object:
@@ -171,9 +163,7 @@ def _label(endpoint: str) -> str:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https"):
-        raise StopError(
-            "expected the address of a Hub, https://host, found something else: check HF_ENDPOINT"
-        )
+        raise StopError("expected the address of a Hub, https://host, found something else: check HF_ENDPOINT")
     # Not as it was given: it may hold a password.
     return f"hub:{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 

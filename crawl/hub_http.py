@@ -70,9 +70,7 @@ class HubHttp:
             page, url = self.json(url, asked)
             asked = None
             if not isinstance(page, list):
-                raise SkipError(
-                    "bad_answer", f"{self.endpoint}{path}: expected a list, found {type(page).__name__}"
-                )
+                raise SkipError("bad_answer", f"{self.endpoint}{path}: expected a list, found {type(page).__name__}")
             yield from (row for row in page if isinstance(row, dict))
 
     def json(self, url: str, parameters: Mapping[str, Any] | None = None) -> tuple[Any, str | None]:
@@ -172,9 +170,7 @@ class _Timed:
     def _in_time(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             if self._clock() - self._begun > LONGEST_ANSWER_S:
-                raise RetryError(
-                    f"{self._shown}: expected an answer in {LONGEST_ANSWER_S:.0f} s, found a part"
-                )
+                raise RetryError(f"{self._shown}: expected an answer in {LONGEST_ANSWER_S:.0f} s, found a part")
             yield piece
 
 

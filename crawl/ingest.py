@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from threading import Event
 from time import monotonic
 from typing import Final
 
@@ -94,9 +96,11 @@ def ingest(
 
     progress.start("reading models", None)
     limit = budget if source.remote else 0
-    for batch in _batches(_sketched(source, wanted(), limit, writer.form, workers), report, known, progress):
-        writer.add(batch.models, [*skipped_before, *batch.skipped], batch.backbones)
-        skipped_before.clear()
+    # Closed here and now when anything fails: a traceback that somebody keeps must not keep threads reading.
+    with closing(_sketched(source, wanted(), limit, writer.form, workers)) as results:
+        for batch in _batches(results, report, known, progress):
+            writer.add(batch.models, [*skipped_before, *batch.skipped], batch.backbones)
+            skipped_before.clear()
     writer.add([], skipped_before, {})
     if complete:
         gone = sorted(set(known) - found)
@@ -110,14 +114,15 @@ def ingest(
 
 def _sketched(
     source: Source, refs: Iterator[ModelRef], budget: int, form: SketchFormat, workers: int | None
-) -> Iterator[tuple[ModelRef, SketchedModel | Skipped]]:
+) -> Generator[tuple[ModelRef, SketchedModel | Skipped]]:
     """Sketch models on a few threads (the kernels and the hashing release the GIL), in the order of the listing."""
     count = workers or min(8, max(2, os.cpu_count() or 2))
     pending: deque[tuple[ModelRef, Future[SketchedModel | Skipped]]] = deque()
+    stop = Event()
     with ThreadPoolExecutor(count, thread_name_prefix="sketch") as pool:
         try:
             for ref in refs:
-                pending.append((ref, pool.submit(_attempt, source, ref, budget, form)))
+                pending.append((ref, pool.submit(_attempt, source, ref, budget, form, stop)))
                 if len(pending) > 2 * count:
                     first, future = pending.popleft()
                     yield first, future.result()
@@ -125,13 +130,14 @@ def _sketched(
                 first, future = pending.popleft()
                 yield first, future.result()
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _attempt(source: Source, ref: ModelRef, budget: int, form: SketchFormat) -> SketchedModel | Skipped:
+def _attempt(source: Source, ref: ModelRef, budget: int, form: SketchFormat, stop: Event) -> SketchedModel | Skipped:
     try:
-        return sketch_model(source, ref, budget=budget, form=form)
+        return sketch_model(source, ref, budget=budget, form=form, stop=stop)
     except SkipError as error:
         return Skipped(ref.name, ref.revision, None, "model", error.reason, str(error))
     except RetryError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["count_zeros", "insert_outliers", "power_sums", "signed_rows", "widen_bfloat16", "widen_float16"]
+__all__ = ["insert_outliers", "power_sums", "signed_rows", "widen_bfloat16", "widen_float16"]
 
 _FAST: Final = {"reassoc", "contract", "nsz"}
 _RUN: Final = 1024
@@ -44,12 +44,14 @@ def widen_float16(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def power_sums(block: NDArray[Any], shift: float, sums: NDArray[np.float64]) -> None:
-    """Add to `sums` the block's sum of squares about 0 and its first four power sums about `shift`, in float64."""
+    """Add to `sums`, float64 of length 6: the block's sum of squares about 0, its first four power sums about `shift`,
+    and its number of zeros (counted in float64 to stay in the same vector lanes)."""
     q = 0.0
     s1 = 0.0
     s2 = 0.0
     s3 = 0.0
     s4 = 0.0
+    zeros = 0.0
     for i in range(block.size):
         x = np.float64(block[i])
         q += x * x
@@ -59,11 +61,13 @@ def power_sums(block: NDArray[Any], shift: float, sums: NDArray[np.float64]) -> 
         s2 += d2
         s3 += d2 * d
         s4 += d2 * d2
+        zeros += 1.0 if x == 0.0 else 0.0
     sums[0] += q
     sums[1] += s1
     sums[2] += s2
     sums[3] += s3
     sums[4] += s4
+    sums[5] += zeros
 
 
 @njit(cache=True, nogil=True)
@@ -105,15 +109,6 @@ def insert_outliers(
             if filled < k:
                 filled += 1
     return filled
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def count_zeros(block: NDArray[Any]) -> int:
-    """How many values are exactly zero (of either sign)."""
-    zeros = 0
-    for i in range(block.size):
-        zeros += int(block[i] == 0)
-    return zeros
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

@@ -28,9 +28,7 @@ _NOT_WEIGHTS = frozenset(
 )
 _INDEX = ".safetensors.index.json"
 _SHARD = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<variant>\.\w{1,16})?", re.ASCII)
-_VARIANTS = frozenset(
-    ["fp64", "fp32", "fp16", "bf16", "fp8", "int8", "int4", "8bit", "4bit", "ema", "non_ema"]
-)
+_VARIANTS = frozenset(["fp64", "fp32", "fp16", "bf16", "fp8", "int8", "int4", "8bit", "4bit", "ema", "non_ema"])
 _MISSING_NAMED = 16
 _ADAPTER = "adapter_model"
 _MAIN = "model"
@@ -152,9 +150,7 @@ def _nothing_to_read(paths: list[str]) -> SkipError:
             "unsupported_format",
             f"weights only in formats that are not read: {_few(others)}; expected {SUPPORTED}",
         )
-    return SkipError(
-        "no_weights", f"no weights: expected a {SUPPORTED} file, found {_few(paths) or 'no files'}"
-    )
+    return SkipError("no_weights", f"no weights: expected a {SUPPORTED} file, found {_few(paths) or 'no files'}")
 
 
 def _few(paths: list[str]) -> str:

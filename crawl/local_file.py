@@ -93,9 +93,7 @@ def open_below(root: str, path: str, shown: str, expected_size: int | None = Non
     """
     real = resolve_below(root, path)
     if real is None:
-        raise SkipError(
-            "link_outside_source", f"{shown} is a link to a place outside {root}: it is not followed"
-        )
+        raise SkipError("link_outside_source", f"{shown} is a link to a place outside {root}: it is not followed")
     try:
         # The links are resolved: one that appears at the end of the path now was put there since. Without
         # O_NONBLOCK, opening a pipe waits for a writer.

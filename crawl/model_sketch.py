@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Final
 
 from blake3 import blake3
@@ -62,10 +63,13 @@ class _Readers:
         self._open.clear()
 
 
-def sketch_model(source: Source, ref: ModelRef, *, budget: int, form: SketchFormat | None = None) -> SketchedModel:
+def sketch_model(
+    source: Source, ref: ModelRef, *, budget: int, form: SketchFormat | None = None, stop: Event | None = None
+) -> SketchedModel:
     """Read and sketch one model; `budget` in bytes, 0 for everything.
 
-    Raises SkipError when nothing of it can be used, RetryError when the network failed.
+    Raises SkipError when nothing of it can be used, or soon after another thread has set `stop`; RetryError when the
+    network failed.
     """
     form = form or SketchFormat()
     skipped: list[Skipped] = []
@@ -94,6 +98,8 @@ def sketch_model(source: Source, ref: ModelRef, *, budget: int, form: SketchForm
     header_bytes = sum(_header_bytes(group) for group in _by_file(found).values())
     try:
         for name in sorted(entries, key=lambda name: (entries[name][0].path, entries[name][1].start)):
+            if stop is not None and stop.is_set():
+                raise SkipError("stopped", f"{ref.name}: reading was stopped")
             file, entry = entries[name]
             if canonical[name] not in chosen:
                 continue

@@ -31,9 +31,7 @@ def is_plain(name: str) -> bool:
 
 def is_plain_path(path: str) -> bool:
     """True when `path` is plain, relative, with `/` only, and every part names something below its start."""
-    return (
-        is_plain(path) and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
-    )
+    return is_plain(path) and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def is_repo_name(name: str) -> bool:

@@ -54,9 +54,7 @@ class RemoteFile:
             self._pin(response, total)
             stop = stop if self.size is None else min(stop, self.size)
             if position - first > MAX_SKIPPED:
-                raise SkipError(
-                    "no_ranges", f"{self.shown}: expected a range of bytes, found all of the file"
-                )
+                raise SkipError("no_ranges", f"{self.shown}: expected a range of bytes, found all of the file")
             skip = position - first
             for piece in response.iter_raw():
                 self.bytes_received += len(piece)
@@ -67,16 +65,12 @@ class RemoteFile:
                     return
         # Without a length, the end of the body is the end of the file.
         if skip or (self.size is not None and len(data) < stop - start):
-            raise RetryError(
-                f"{self.shown}: expected {stop - start} bytes from {start} on, found {len(data)}"
-            )
+            raise RetryError(f"{self.shown}: expected {stop - start} bytes from {start} on, found {len(data)}")
 
     def _span(self, response: Any, position: int) -> tuple[int, int | None]:
         """Where in the file the body begins, and the file's size if the answer tells it."""
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise SkipError(
-                "no_ranges", f"{self.shown}: expected the bytes themselves, found them compressed"
-            )
+            raise SkipError("no_ranges", f"{self.shown}: expected the bytes themselves, found them compressed")
         if response.status_code == 206:
             found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             if found is None or int(found[1]) != position:
@@ -99,6 +93,4 @@ class RemoteFile:
         self.size = total if self.size is None else self.size
 
     def _changed(self, expected: str, found: str) -> SkipError:
-        return SkipError(
-            "changed_while_reading", f"{self.shown}: expected {escaped(expected)}, found {escaped(found)}"
-        )
+        return SkipError("changed_while_reading", f"{self.shown}: expected {escaped(expected)}, found {escaped(found)}")

@@ -111,16 +111,12 @@ def _read_json(reader: RangeReader) -> tuple[dict[str, Any], int]:
     prefix = bytearray(8)
     reader.read_into(0, memoryview(prefix))
     if prefix == b"version ":
-        raise SkipError(
-            "lfs_pointer", f"{path} is a Git LFS pointer and not the weights: run `git lfs pull` there"
-        )
+        raise SkipError("lfs_pointer", f"{path} is a Git LFS pointer and not the weights: run `git lfs pull` there")
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER:
         raise _bad(path, f"a header of at most {MAX_HEADER} bytes", f"a length of {length}")
     if length > size - 8:
-        raise SkipError(
-            "truncated", f"{path}: expected a header of {length} bytes, found a file of {size} bytes"
-        )
+        raise SkipError("truncated", f"{path}: expected a header of {length} bytes, found a file of {size} bytes")
     raw = bytearray(length)
     reader.read_into(8, memoryview(raw))
     if raw[:1] != b"{":

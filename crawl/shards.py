@@ -73,9 +73,7 @@ def read_index(text: str, path: str = "model.safetensors.index.json") -> dict[st
     try:
         index: Any = json.loads(text)
     except RecursionError as error:
-        raise SkipError(
-            "bad_index", f"{path}: expected JSON of two levels, found it nested too deep"
-        ) from error
+        raise SkipError("bad_index", f"{path}: expected JSON of two levels, found it nested too deep") from error
     except ValueError as error:
         raise SkipError("bad_index", f"{path}: expected valid JSON, found {escaped(str(error))}") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
@@ -116,9 +114,7 @@ def _only_group(groups: tuple[WeightGroup, ...]) -> WeightGroup:
     return groups[0]
 
 
-def _read_model_index(
-    source: Source, model: ModelRef, files: dict[str, FileRef], group: WeightGroup
-) -> dict[str, str]:
+def _read_model_index(source: Source, model: ModelRef, files: dict[str, FileRef], group: WeightGroup) -> dict[str, str]:
     """Tensor to file, relative to the model; empty when there is no index."""
     if group.index is None:
         return {}

@@ -106,12 +106,12 @@ def sketch_tensor(
     sorted_positions = positions[order]
     samples = np.empty(positions.size, numpy_dtype)
 
-    sums = np.zeros(5)
+    sums = np.zeros(6)
     shift = 0.0
-    low, high, zeros = math.inf, -math.inf, 0
+    low, high = math.inf, -math.inf
     outlier_values = np.zeros(plan.outliers)
     outlier_positions = np.zeros(plan.outliers, np.int64)
-    filled = 0
+    filled = first = 0
     k = plan.projection if len(shape) == 2 else 0
     bands = np.zeros((k, shape[1])) if k else None
 
@@ -123,10 +123,9 @@ def sketch_tensor(
         stored = np.frombuffer(view, numpy_dtype)
         block = widen(stored)
         block_low, block_high = float(block.min()), float(block.max())
-        if not math.isfinite(block_low + block_high):
+        if not (math.isfinite(block_low) and math.isfinite(block_high)):
             raise SkipError("not_finite", _not_finite(source_name, block, start, shape))
         low, high = min(low, block_low), max(high, block_high)
-        zeros += kernels.count_zeros(block)
         if start == 0:
             # Moments are taken about a value inside the data: a LayerNorm weight of 1 +- 1e-4 keeps its kurtosis.
             shift = float(block.mean(dtype=np.float64))
@@ -135,12 +134,17 @@ def sketch_tensor(
             filled < plan.outliers or max(-block_low, block_high) > abs(outlier_values[plan.outliers - 1])
         ):
             filled = kernels.insert_outliers(block, start, outlier_values, outlier_positions, filled)
-        first, last = np.searchsorted(sorted_positions, (start, start + size))
-        samples[order[first:last]] = stored[sorted_positions[first:last] - start]
+        last = first + int(np.searchsorted(sorted_positions[first:], start + size))
+        if last > first:
+            samples[order[first:last]] = stored[sorted_positions[first:last] - start]
+        first = last
         if bands is not None:
             kernels.signed_rows(block, start, shape[1], shape[0], signs(shape[0], 0, form.seed), bands)
 
     mean, m2, m3, m4 = _central_moments(sums, shift, elements, low == high)
+    if not math.isfinite(m4):
+        # Only a float64 can be that large; nothing can be said of moments that overflow.
+        raise SkipError("not_finite", f"tensor {source_name}: values from {low} to {high} are too large to measure")
     return TensorSketch(
         tensor=tensor,
         source_name=source_name,
@@ -154,7 +158,7 @@ def sketch_tensor(
         m4=m4,
         minimum=low,
         maximum=high,
-        zeros=zeros,
+        zeros=int(sums[5]),
         content_hash=digest.digest(length=16),
         outlier_values=outlier_values[:filled],
         outlier_positions=outlier_positions[:filled],
@@ -183,7 +187,7 @@ def _central_moments(
     """Mean and central moments 2 to 4 from power sums about `shift`; a constant tensor has moments of exactly 0."""
     if constant:
         return shift, 0.0, 0.0, 0.0
-    a, b, c, d = (float(s) / n for s in sums[1:])
+    a, b, c, d = (float(s) / n for s in sums[1:5])
     return shift + a, b - a * a, c - 3 * a * b + 2 * a**3, d - 4 * a * c + 6 * a * a * b - 3 * a**4
 
 

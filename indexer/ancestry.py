@@ -8,8 +8,12 @@ The first term is the tree metric. The second is PRIVATE times the squared lengt
 pendant of u in the tree metric: an ancestor has none. Siblings trained on similar data drift together until they are
 nearer to each other than to their parent; a plain spanning tree then chains them, and this term does not.
 
-Each root is scored by all evidence together: the cost of its tree, the direction cues on its edges, kurtosis under
-either training stage, and how many orders of arrival its shape allows. The posterior over roots gives confidences.
+The tree minimises the sum of SHARPNESS * log M_r(u -> v), a tempered likelihood of Gaussian increments whose scale is
+each edge's own, and of CUES * log(1 + exp(-odds)) of the direction cues of u -> v.
+
+Each root is scored by all evidence together: the cost of its tree, kurtosis under either training stage, and how many
+orders of arrival its shape allows. The posterior over roots gives confidences. All constants were fitted on trained
+families and scored on families left out of the fit (docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -26,21 +30,20 @@ from indexer.mdst import minimum_directed_spanning_forest
 
 __all__ = ["Ancestry", "ancestor_costs", "recover"]
 
-PRIVATE: Final = 3.0
-"""Given the true root, 1 to 5 recovered 143 to 147 of 150 edges of trained families; 0 (the plain MDST) 131, 30 (nearly
-a hard constraint, which noise and forgetting break) 107."""
-
-COST: Final = 35.0
-"""Log-odds a unit of log total cost between two roots."""
-ARRIVALS: Final = 1.0
+PRIVATE: Final = 1.6
+SHARPNESS: Final = 13.0
+CUE: Final = 0.5
+ROOT: Final = 1.5
+"""Weight of a tree's cost in the score of its root."""
+ARRIVALS: Final = 0.55
 """Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality)."""
 TEMPERATURE: Final = 2.0
-"""Scores are divided by it before they become probabilities: the cues are not independent."""
-SHARPNESS: Final = 8.0
-"""P(parent = u) falls with cost to this power."""
+"""Log-odds are divided by it before they become probabilities: neither cues nor coordinates are independent."""
 
 _CANDIDATES: Final = 32
 """Parents considered a model, nearest first, besides the root."""
+_CUED: Final = 12
+"""Of these, how many have their direction cues measured in a component of more than _CANDIDATES models."""
 _ROOTS: Final = 48
 """Roots considered in a larger component."""
 
@@ -62,8 +65,10 @@ class Ancestry:
 
 def ancestor_costs(squared: NDArray[np.float64], root: int) -> NDArray[np.float64]:
     """M_r of the module's docstring: n x n from the n x n squared distances; entry [u, v] is u -> v."""
-    private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
-    costs = squared + PRIVATE * np.maximum(private, 0.0)
+    with np.errstate(invalid="ignore"):
+        private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
+    # Infinite is what was not measured: two that both lack a distance to the root cannot be judged by it.
+    costs = squared + PRIVATE * np.where(private > 0.0, private, 0.0)
     costs[root] = squared[root]
     np.fill_diagonal(costs, np.inf)
     return np.asarray(costs)
@@ -92,15 +97,18 @@ def recover(squared: NDArray[np.float64], cues: Cues) -> Ancestry:
             measured[v, u] = {name: -value for name, value in found.items()}
         return measured[u, v]
 
-    roots = _candidate_roots(distances, neighbours, cached)
-    parents = np.stack([_tree(distances, neighbours, int(root)) for root in roots])
-    scores = np.array(
-        [_score(distances, int(root), parent, cached) for root, parent in zip(roots, parents, strict=True)]
-    )
+    against = np.full((n, n), np.log(2.0))
+    for v in range(n):
+        for u in neighbours[v] if n <= _CANDIDATES else neighbours[v][:_CUED]:
+            against[u, v] = np.logaddexp(0.0, -_direction(cached(int(u), v)))
+            against[v, u] = np.logaddexp(0.0, -_direction(cached(v, int(u))))
+    roots = _candidate_roots(distances, neighbours, against)
+    costs = {int(root): _costs(distances, against, int(root)) for root in roots}
+    parents = np.stack([_tree(costs[int(root)], neighbours, int(root)) for root in roots])
+    scores = np.array([_score(costs[int(root)], parent, cached) for root, parent in zip(roots, parents, strict=True)])
     weight = np.exp((scores - scores.max()) / TEMPERATURE)
-    posterior = weight / weight.sum()
     best = int(np.argmax(scores))
-    return _with_confidence(distances, neighbours, roots, posterior, parents[best])
+    return _with_confidence(costs, neighbours, roots, weight / weight.sum(), parents[best])
 
 
 def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -111,25 +119,35 @@ def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _candidate_roots(
-    distances: NDArray[np.float64], neighbours: NDArray[np.int64], cues: Cues
+    distances: NDArray[np.float64], neighbours: NDArray[np.int64], against: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """All rows of a small component; of a large one the most central, and those that the cues call old."""
+    """All rows of a small component; of a large one the most central, and those that the cues call old.
+
+    Only rows whose distances to all others were measured can be roots.
+    """
     n = len(distances)
+    whole = np.flatnonzero(np.isfinite(distances).all(axis=1))
     if n <= _ROOTS:
-        return np.arange(n)
-    central = np.argsort(np.sqrt(distances).mean(axis=1), kind="stable")[: _ROOTS // 2]
-    age = np.array([sum(_direction(cues(v, int(u))) for u in neighbours[v][:4]) for v in range(n)])
-    old = [v for v in np.argsort(-age, kind="stable") if v not in set(central.tolist())]
+        return whole
+    central = whole[np.argsort(np.sqrt(distances[whole]).mean(axis=1), kind="stable")][: _ROOTS // 2]
+    near = neighbours[whole, :4]
+    age = (against[near, whole[:, None]] - against[whole[:, None], near]).sum(axis=1)
+    old = [v for v in whole[np.argsort(-age, kind="stable")] if v not in set(central.tolist())]
     return np.sort(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64)]))
+
+
+def _costs(distances: NDArray[np.float64], against: NDArray[np.float64], root: int) -> NDArray[np.float64]:
+    """n x n: what the edge u -> v costs in the tree of this root, as a negative log-likelihood."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against)
 
 
 def _direction(cues: dict[str, float]) -> float:
     return sum(log_odds(name, value) for name, value in cues.items() if name != "kurtosis")
 
 
-def _tree(distances: NDArray[np.float64], neighbours: NDArray[np.int64], root: int) -> NDArray[np.int64]:
+def _tree(costs: NDArray[np.float64], neighbours: NDArray[np.int64], root: int) -> NDArray[np.int64]:
     n, k = neighbours.shape
-    costs = ancestor_costs(distances, root)
     head = np.concatenate([np.repeat(np.arange(n), k), np.delete(np.arange(n), root)])
     tail = np.concatenate([neighbours.reshape(-1), np.full(n - 1, root)])
     keep = head != root
@@ -137,19 +155,17 @@ def _tree(distances: NDArray[np.float64], neighbours: NDArray[np.int64], root: i
     return minimum_directed_spanning_forest(n, tail, head, costs[tail, head], np.inf, root=root)
 
 
-def _score(distances: NDArray[np.float64], root: int, parent: NDArray[np.int64], cues: Cues) -> float:
-    """Log-odds of this root, up to a constant."""
+def _score(costs: NDArray[np.float64], parent: NDArray[np.int64], cues: Cues) -> float:
+    """Log-odds of the root of this tree, up to a constant."""
     children = np.flatnonzero(parent >= 0)
-    costs = ancestor_costs(distances, root)
-    total = float(np.log(costs[parent[children], children].sum()))
     edges = [cues(int(parent[v]), int(v)) for v in children]
-    direction = sum(_direction(edge) for edge in edges)
     slope = CUES["kurtosis"].weight
     fall = np.array([edge["kurtosis"] for edge in edges if edge["zeros"] == 0.0])
     # Kurtosis falls in specialization and rises in generalization. The stage is not known, but one stage governs
     # most of a tree: either sign, as long as it is one sign, speaks for a root.
     stage = np.logaddexp(-np.logaddexp(0.0, -slope * fall).sum(), -np.logaddexp(0.0, slope * fall).sum())
-    return float(direction + stage - COST * total - ARRIVALS * np.log(_subtree_sizes(parent)).sum())
+    total = float(costs[parent[children], children].sum())
+    return float(stage - ROOT * total - ARRIVALS * np.log(_subtree_sizes(parent)).sum())
 
 
 def _subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -167,36 +183,33 @@ def _subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _with_confidence(
-    distances: NDArray[np.float64],
+    costs: dict[int, NDArray[np.float64]],
     neighbours: NDArray[np.int64],
     roots: NDArray[np.int64],
     posterior: NDArray[np.float64],
     parent: NDArray[np.int64],
 ) -> Ancestry:
     """Mix, over the likely roots, each model's distribution over parents. Column n stands for "is the root"."""
-    n = len(distances)
+    n = len(parent)
     mixed = np.zeros((n, n + 1))
     likely = np.argsort(-posterior, kind="stable")[:8]
     rows = np.repeat(np.arange(n), neighbours.shape[1])
     for at in likely:
         root = int(roots[at])
-        costs = np.full((n, n), np.inf)
-        full = ancestor_costs(distances, root)
-        costs[neighbours.reshape(-1), rows] = full[neighbours.reshape(-1), rows]
-        costs[root] = full[root]
-        chance = (costs.min(axis=0) / costs) ** SHARPNESS
+        allowed = np.full((n, n), np.inf)
+        allowed[neighbours.reshape(-1), rows] = costs[root][neighbours.reshape(-1), rows]
+        allowed[root] = costs[root][root]
+        allowed[:, root] = np.inf
+        with np.errstate(invalid="ignore"):
+            chance = np.exp((allowed.min(axis=0) - allowed) / TEMPERATURE)
         chance[:, root] = 0.0
         chance /= np.maximum(chance.sum(axis=0), 1e-300)
         mixed[:, :n] += posterior[at] * chance.T
         mixed[root, n] += posterior[at]
-    mixed /= posterior[likely].sum()
+    mixed = np.clip(mixed / posterior[likely].sum(), 0.0, 1.0)
     chosen = np.where(parent >= 0, parent, n)
     confidence = mixed[np.arange(n), chosen]
     mixed[np.arange(n), chosen] = -1.0
     runner_up = np.argmax(mixed[:, :n], axis=1)
-    return Ancestry(
-        parent,
-        confidence,
-        np.where(mixed[np.arange(n), runner_up] > 0, runner_up, -1),
-        np.maximum(mixed[np.arange(n), runner_up], 0.0),
-    )
+    second = mixed[np.arange(n), runner_up]
+    return Ancestry(parent, confidence, np.where(second > 0, runner_up, -1), np.maximum(second, 0.0))

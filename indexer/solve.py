@@ -184,7 +184,7 @@ def _ancestor_evidence(
             f"weights changed by {_rms(family, squared[parent, child]):.3g} (root mean square)",
         )
     ]
-    if column is not None and squared[root, parent] > 0:
+    if column is not None and squared[root, parent] > 0 and np.isfinite(squared[root, [parent, child]]).all():
         g = (squared[root, parent] + squared[root, child] - squared[parent, child]) / (2 * squared[root, parent])
         found.append(
             Evidence(

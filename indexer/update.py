@@ -75,21 +75,15 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateRepo
     progress.start("recovering Model Trees", len(touched_architectures))
     for architecture in sorted(touched_architectures):
         members = by_architecture.get(architecture, [])
-        c.begin()
-        try:
+        with writer.transaction():
             counts = _update_architecture(writer, architecture, members, mode, stored, everything)
-            c.commit()
-        except BaseException:
-            c.rollback()
-            raise
         touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
         progress.advance(1, members[0].name if members else "")
-    c.begin()
-    closed += write_edges(c, writer.run_id, [], gone)[1]
-    replace_pairs(c, [], gone)
-    replace_components(c, [], gone)
-    c.execute("update settings set value = ? where key = 'mode'", [mode])
-    c.commit()
+    with writer.transaction():
+        closed += write_edges(c, writer.run_id, [], gone)[1]
+        replace_pairs(c, [], gone)
+        replace_components(c, [], gone)
+        c.execute("update settings set value = ? where key = 'mode'", [mode])
     progress.finish()
     return UpdateReport(touched, added, closed, monotonic() - started)
 

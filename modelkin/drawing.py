@@ -93,7 +93,7 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
             (f"    {plain(each.cue)}", cell(each.value, 4), f"{each.log_odds:+.2f}", plain(each.says))
             for each in e.evidence
         ]
-        yield "  evidence (log-odds above 0 speak for parent -> child)"
+        yield "  evidence (log-odds above 0 speak for this edge; 0 informs without a vote)"
         yield from text_table(("    cue", "value", "log-odds", "says"), rows)
     if e.runner_up is not None:
         yield f"  runner-up: {plain(e.runner_up)}, confidence {cell(e.runner_up_confidence, 3)}"

@@ -56,18 +56,20 @@ class ModelGraph:
 
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self.path = path
-        self._connection = connection
+        # The connection is for `sql`: while the user reads a result from it, DuckDB refuses other queries there.
+        self._session = connection
+        self._connection = connection.cursor()
+        create_label(self._connection)
 
     @classmethod
     def open(cls, path: Path | str = "graph") -> Self:
         """Open the current generation in folder `path`. Raises StopError when there is none."""
-        connection = open_reader(path)
-        create_label(connection)
-        return cls(Path(path), connection)
+        return cls(Path(path), open_reader(path))
 
     def close(self) -> None:
         """Let go of the files. Relations that `sql` gave are dead then."""
         self._connection.close()
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -215,15 +217,15 @@ class ModelGraph:
         statement is wrong, or is not one statement.
         """
         try:
-            statements = self._connection.extract_statements(query)
+            statements = self._session.extract_statements(query)
             if len(statements) != 1:
                 raise StopError(f"expected one SQL statement, found {len(statements)}")
-            relation = self._connection.sql(query)
+            relation = self._session.sql(query)
         except duckdb.Error as error:
             raise StopError(str(error).strip()) from error
         if relation is None:
             # Settings and the like: done, without rows.
-            return self._connection.sql("select true as done")
+            return self._session.sql("select true as done")
         return relation
 
     def to_networkx(self) -> nx.DiGraph[str]:

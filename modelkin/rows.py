@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from store.records import Evidence
+
 __all__ = [
     "Ancestor",
     "AuditRow",
@@ -99,16 +101,6 @@ class Edge:
     runner_up: str | None
     runner_up_confidence: float | None
     since_run: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One cue: `log_odds` is what it gives to parent -> child against child -> parent, natural logarithm."""
-
-    cue: str
-    value: float
-    log_odds: float
-    says: str
 
 
 @dataclass(frozen=True, slots=True)

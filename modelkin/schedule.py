@@ -22,6 +22,7 @@ from modelkin.nightly import Mode, RunReport, run
 from modelkin.progress import progress_for
 from modelkin.sources import SourceChoice
 from store.errors import StopError
+from store.generation import GraphFolder
 from store.progress import Progress
 
 __all__ = ["Job", "nightly_job", "serve"]
@@ -51,9 +52,10 @@ def serve(
 ) -> None:
     """Run `job` whenever `cron` says so, until SIGTERM or SIGINT; call from the main thread.
 
-    A run that was due while no process served is caught up once, at once. `now` adds a run at the start. `tell` gets
-    lines for people, `report` the report of each run. A run that fails is told and the next one comes all the same.
-    Raises StopError when the cron line or the stored schedule is unusable.
+    A run that was due while no process served, or that was cut off, is caught up once, at once. `now` adds a
+    run at the start. `tell` gets lines for people, `report` the report of each run. A run that fails is told
+    and the next one comes all the same. Raises StopError when the cron line or the stored schedule is
+    unusable.
     """
     from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_SCHEDULER_STARTED
     from apscheduler.executors.pool import ThreadPoolExecutor
@@ -69,6 +71,9 @@ def serve(
     due = _due(store, job_id)
     if due is not None and due <= moment:
         tell(f"a run was due {_when(due)} and nothing ran: catching up")
+    elif GraphFolder(job.graph).building.exists():
+        tell("the last run did not come to its end: going on with it")
+        due = moment
     first = moment if now else due
 
     started = threading.Event()

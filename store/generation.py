@@ -49,14 +49,24 @@ class GraphFolder:
         try:
             text = (self.path / CURRENT).read_text(encoding="ascii", errors="replace").strip()
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            # The first generation may lie there without a pointer: its run was killed while it was published.
+            if all(generation == 1 for generation in self._generations()):
+                return None
+            raise self._damaged("nothing") from None
         found = _NAME.fullmatch(text)
         if found is None:
-            raise StopError(
-                f"{self.path / CURRENT}: expected the name of a generation (graph-000001.duckdb), found {text[:60]!r}; "
-                "write the name of the newest graph-*.duckdb into it"
-            )
+            raise self._damaged(repr(text[:60]))
         return int(found.group(1))
+
+    def _damaged(self, found: str) -> StopError:
+        return StopError(
+            f"{self.path / CURRENT}: expected the name of a generation (graph-000001.duckdb), found {found}; "
+            "write the name of the newest graph-*.duckdb into it"
+        )
+
+    def _generations(self) -> list[int]:
+        names = (_NAME.fullmatch(path.name) for path in self.path.glob("graph-*.duckdb"))
+        return [int(found.group(1)) for found in names if found]
 
     def database(self, generation: int) -> Path:
         return self.path / f"graph-{generation:06d}.duckdb"
@@ -81,8 +91,8 @@ class GraphFolder:
                     f"{self.path}: process {holder or '(unknown)'} is writing to this graph; wait until it is done. "
                     "Readers are not affected"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            # Of one length, so that it takes no space that a full disk has not got.
+            os.pwrite(handle, f"{os.getpid():<31}\n".encode(), 0)
             yield
         finally:
             os.close(handle)
@@ -100,8 +110,13 @@ class GraphFolder:
         if base:
             # Renamed into place only when complete, so that a kill during the copy is never taken for a half-built run.
             copy = self.path / "copy.tmp"
-            shutil.copyfile(self.database(base), copy)
-            copy.replace(self.building)
+            try:
+                shutil.copyfile(self.database(base), copy)
+                _fsync(copy)
+                copy.replace(self.building)
+            except OSError:
+                copy.unlink(missing_ok=True)
+                raise
         connection = duckdb.connect(str(self.building))
         if base:
             _check_schema(connection, self.path)
@@ -121,45 +136,49 @@ class GraphFolder:
             return None
         try:
             connection = duckdb.connect(str(self.building))
-            row = connection.execute("select value from settings where key = 'base_generation'").fetchone()
         except duckdb.Error:
             return None
-        if row is not None and row[0] == str(base):
+        try:
+            settings = dict(connection.execute("select key, value from settings").fetchall())
+        except duckdb.Error:
+            settings = {}
+        if (settings.get("base_generation"), settings.get("schema_version")) == (str(base), str(SCHEMA_VERSION)):
             return connection
         connection.close()
         return None
 
     def discard_building(self) -> None:
-        for name in ("building.duckdb", "building.duckdb.wal", "copy.tmp"):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove a half-built generation with all that DuckDB keeps beside it: logs, folders it spilled to."""
+        for path in (*self.path.glob("building.duckdb*"), self.path / "copy.tmp"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def publish(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Close the building database and make it the current generation; returns its number.
 
-        The order is what makes it safe: data on disk, then the file's final name, then CURRENT.
+        The order is what makes it safe: data on disk, then the file's final name, then CURRENT. Whatever needs space
+        comes before the first of the two renames, so that a full disk leaves the building database to go on from.
         """
         connection.execute("checkpoint")
         connection.close()
         generation = (self.current() or 0) + 1
-        with self.building.open("rb") as file:
-            os.fsync(file.fileno())
+        _fsync(self.building)
+        temporary = self.path / f"{CURRENT}.tmp"
+        temporary.write_text(self.database(generation).name + "\n", encoding="ascii")
+        _fsync(temporary)
         self.building.replace(self.database(generation))
         fsync_directory(self.path)
-        temporary = self.path / f"{CURRENT}.tmp"
-        with temporary.open("w", encoding="ascii") as pointer:
-            pointer.write(self.database(generation).name + "\n")
-            pointer.flush()
-            os.fsync(pointer.fileno())
         temporary.replace(self.path / CURRENT)
         fsync_directory(self.path)
         self._prune(generation)
         return generation
 
     def _prune(self, current: int) -> None:
-        for path in self.path.glob("graph-*.duckdb"):
-            found = _NAME.fullmatch(path.name)
-            if found and not current - KEPT_GENERATIONS < int(found.group(1)) <= current:
-                path.unlink(missing_ok=True)
+        for generation in self._generations():
+            if not current - KEPT_GENERATIONS < generation <= current:
+                self.database(generation).unlink(missing_ok=True)
 
     def remove_orphans(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Delete shards that no model refers to: what a killed run wrote before it could say so.
@@ -169,12 +188,20 @@ class GraphFolder:
         """
         known = {row[0] for row in connection.execute("select distinct shard from models").fetchall()}
         for path in self.sketches.glob("*/*"):
-            if path.relative_to(self.path).as_posix() not in known:
+            if path.is_file() and path.relative_to(self.path).as_posix() not in known:
                 path.unlink(missing_ok=True)
 
 
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def _check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    row = connection.execute("select value from settings where key = 'schema_version'").fetchone()
+    try:
+        row = connection.execute("select value from settings where key = 'schema_version'").fetchone()
+    except duckdb.CatalogException:
+        row = None
     version = row[0] if row else "unknown"
     if version != str(SCHEMA_VERSION):
         connection.close()
@@ -197,7 +224,7 @@ def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
         try:
             connection = duckdb.connect(str(folder.database(generation)), read_only=True)
             break
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             # A writer may have published and pruned between reading CURRENT and opening: look again.
             failure = error
     else:

@@ -54,6 +54,14 @@ def fsync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def _make_folder(path: Path) -> None:
+    """As mkdir(parents=True, exist_ok=True), and durable."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync_directory(path.parent)
+
+
 def write_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]], form: SketchFormat) -> int:
     """Write (model id, sketches) to `path` atomically; returns the file's size in bytes.
 
@@ -66,11 +74,17 @@ def write_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]]
             for name in _FIELDS:
                 columns[name].append(getattr(sketch, name))
     table = pa.table(columns, schema=SCHEMA.with_metadata(form.as_metadata()))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", use_dictionary=["dtype", "tensor", "source_name"])
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                use_dictionary=["dtype", "tensor", "source_name"],
+                write_page_checksum=True,
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -86,18 +100,7 @@ def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tu
 
     Raises StopError when the shard is missing, damaged, or of another sketch version.
     """
-    try:
-        file = pq.ParquetFile(path)
-        metadata = file.schema_arrow.metadata or {}
-        version = metadata.get(b"modelkin.version", b"").decode()
-        if version != str(SKETCH_VERSION):
-            raise StopError(
-                f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION}; "
-                "crawl these models again with this version, or install the modelkin that wrote the graph"
-            )
-        table = file.read(columns=SCHEMA.names)
-    except (OSError, pa.ArrowException) as error:
-        raise StopError(f"{path}: the shard cannot be read ({error}); crawl its models again") from error
+    table = _read_table(path)
     wanted = set(model_ids)
     rows: list[TensorSketch] = []
     current: int | None = None
@@ -121,6 +124,22 @@ def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tu
         yield current, tuple(rows)
 
 
+def _read_table(path: Path) -> Any:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            version = (file.schema_arrow.metadata or {}).get(b"modelkin.version", b"").decode("ascii", "replace")
+            if version != str(SKETCH_VERSION):
+                raise StopError(
+                    f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION}; "
+                    "crawl these models again with this version, or install the modelkin that wrote the graph"
+                )
+            if not file.schema_arrow.equals(SCHEMA):
+                raise StopError(f"{path}: expected the columns {', '.join(SCHEMA.names)}; crawl its models again")
+            return file.read(columns=SCHEMA.names)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StopError(f"{path}: the shard cannot be read ({error}); crawl its models again") from error
+
+
 def _lists(table: Any, name: str, dtype: Any) -> list[Any]:
     """A list column as NumPy views, one a row."""
     column = table.column(name).combine_chunks()
@@ -129,5 +148,3 @@ def _lists(table: Any, name: str, dtype: Any) -> list[Any]:
     offsets = column.offsets.to_numpy()
     values = column.values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
     return [values[offsets[i] : offsets[i + 1]] for i in range(len(column))]
-
-

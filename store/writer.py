@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,14 +59,14 @@ class GraphWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self.folder.lock())
             try:
+                stack.enter_context(self.folder.lock())
                 self.connection, self.resumed = self.folder.open_building()
+                stack.callback(self._close)
+                self.folder.remove_orphans(self.connection)
+                self._begin_run()
             except (OSError, duckdb.Error) as error:
                 raise self._stop(error) from error
-            stack.callback(self._close)
-            self.folder.remove_orphans(self.connection)
-            self._begin_run()
             self._stack = stack.pop_all()
         return self
 
@@ -76,6 +76,9 @@ class GraphWriter:
         self._stack.close()
         if isinstance(error, (duckdb.Error, OSError)):
             raise self._stop(error) from error
+        if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
+            # What DuckDB makes of Ctrl-C.
+            raise KeyboardInterrupt from error
 
     def _close(self) -> None:
         try:
@@ -85,8 +88,9 @@ class GraphWriter:
             return
 
     def _stop(self, error: Exception) -> StopError:
+        first_line = str(error).partition("\n")[0]
         return StopError(
-            f"{self.folder.path}: writing failed ({str(error).splitlines()[0]}). The current generation is untouched; "
+            f"{self.folder.path}: writing failed ({first_line}). The current generation is untouched; "
             "free some space or mend the disk and run the same command again: it goes on where this one stopped"
         )
 
@@ -104,6 +108,19 @@ class GraphWriter:
             [self.run_id, self._command, self._source, self._now(), self._version],
         )
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside, or nothing of it."""
+        self.connection.begin()
+        try:
+            yield
+            self.connection.commit()
+        except BaseException:
+            # A commit that fails, on a full disk say, has rolled back already.
+            with suppress(duckdb.Error):
+                self.connection.rollback()
+            raise
+
     def known(self) -> dict[str, str]:
         """Name -> revision of this source's live models, those of a killed run included."""
         rows = self.connection.execute(
@@ -113,8 +130,7 @@ class GraphWriter:
 
     def add(self, models: Sequence[Model], skipped: Iterable[Skipped], backbones: Mapping[str, Backbone]) -> None:
         """Store a batch: shards first, then all rows in one transaction. `backbones` is keyed by architecture."""
-        c = self.connection
-        row = c.execute("select coalesce(max(model_id), 0) from models").fetchone()
+        row = self.connection.execute("select coalesce(max(model_id), 0) from models").fetchone()
         assert row is not None
         first = int(row[0]) + 1
         by_architecture: dict[str, list[int]] = defaultdict(list)
@@ -142,17 +158,12 @@ class GraphWriter:
             for at, model in enumerate(models)
             for k in model.claims
         ]
-        c.begin()
-        try:
+        with self.transaction():
             self._retire([model.name for model in models])
             self._insert("models", rows)
             self._insert("claims", claims)
             self._insert_architectures(models, backbones)
             self.skip(skipped)
-            c.commit()
-        except BaseException:
-            c.rollback()
-            raise
 
     def skip(self, skipped: Iterable[Skipped]) -> None:
         """Record what could not be ingested."""

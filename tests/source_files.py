@@ -18,8 +18,7 @@ from store.errors import SkipError
 def weights(path: Path, *tensors: str) -> Path:
     """A safetensors file of tensors of two float32 each."""
     header = {
-        name: {"dtype": "F32", "shape": [2], "data_offsets": [8 * i, 8 * i + 8]}
-        for i, name in enumerate(tensors)
+        name: {"dtype": "F32", "shape": [2], "data_offsets": [8 * i, 8 * i + 8]} for i, name in enumerate(tensors)
     }
     raw = json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -134,9 +134,7 @@ def test_a_server_without_ranges_is_read_no_further_than_needed(root: Path) -> N
         (lambda: Response(b"[]", headers={"Link": '<?recursive=true>; rel="next"'}), "bad_answer"),
     ],
 )
-def test_what_the_hub_refuses_is_skipped_with_a_reason(
-    root: Path, answer: Callable[[], Response], reason: str
-) -> None:
+def test_what_the_hub_refuses_is_skipped_with_a_reason(root: Path, answer: Callable[[], Response], reason: str) -> None:
     with HubServer(root, faults=Once("/tree/", answer, answer)) as hub:
         asked = Asked(hub)
         model = asked.model()

@@ -86,8 +86,7 @@ def test_the_header_costs_one_request_and_streaming_few(root: Path) -> None:
         hub.reset()
         with asked.source.open(model, file) as reader:
             got = b"".join(
-                read(reader, at, min(at + 65_536, entry.stop))
-                for at in range(entry.start, entry.stop, 65_536)
+                read(reader, at, min(at + 65_536, entry.stop)) for at in range(entry.start, entry.stop, 65_536)
             )
         assert got == content[entry.start : entry.stop]
         assert hub.stats()["requests"] < 9
@@ -121,9 +120,7 @@ def test_a_text_file_costs_one_request_and_no_more_than_its_limit(root: Path) ->
         model = asked.model()
         hub.reset()
         assert asked.source.read_text(model, "README.md", 12) == "---\nbase_mod"
-        assert (
-            asked.source.read_text(model, "README.md", 10**6) == "---\nbase_model: ada/origin\n---\nhello\n"
-        )
+        assert asked.source.read_text(model, "README.md", 10**6) == "---\nbase_model: ada/origin\n---\nhello\n"
         assert asked.source.read_text(model, "config.json", 100) == ""
         assert asked.source.read_text(model, "nothing.md", 100) is None
         assert hub.stats()["requests"] == 4
@@ -138,9 +135,7 @@ def test_the_token_goes_to_the_hub_and_not_where_it_redirects(root: Path) -> Non
         return None
 
     with HubServer(root, faults=note) as store:
-        faults = Once(
-            "resolve", lambda: RedirectResponse(store.url + "/" + path, headers={"X-Linked-ETag": "a"})
-        )
+        faults = Once("resolve", lambda: RedirectResponse(store.url + "/" + path, headers={"X-Linked-ETag": "a"}))
         with HubServer(root, faults=faults) as hub:
             asked = Asked(hub)
             model = asked.model()

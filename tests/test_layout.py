@@ -89,9 +89,7 @@ def test_files_without_readable_weights(paths: list[str], reason: str, named: st
 
 @given(
     st.lists(
-        st.sampled_from(
-            ["a", "b", "model", "m.fp16", "m-00001-of-00002", "m-00002-of-00002", "s/x", "adapter_model"]
-        ),
+        st.sampled_from(["a", "b", "model", "m.fp16", "m-00001-of-00002", "m-00002-of-00002", "s/x", "adapter_model"]),
         max_size=6,
     )
 )

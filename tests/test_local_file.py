@@ -63,9 +63,7 @@ def test_a_reader_counts_what_it_read_and_closes_once(tmp_path: Path) -> None:
         (lambda path: path.symlink_to("/etc/passwd"), "link_outside_source"),
     ],
 )
-def test_what_is_no_regular_file_is_not_opened(
-    tmp_path: Path, make: Callable[[Path], None], reason: str
-) -> None:
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
     make(tmp_path / "a")
     with pytest.raises(SkipError) as caught:
         local(tmp_path / "a")

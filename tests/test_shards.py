@@ -59,9 +59,7 @@ def test_shards_without_an_index_are_read_together(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_shards_that_do_not_fit_together_are_told(
-    tmp_path: Path, make: Callable[[Path], object], reason: str
-) -> None:
+def test_shards_that_do_not_fit_together_are_told(tmp_path: Path, make: Callable[[Path], object], reason: str) -> None:
     weights(tmp_path / "m" / "w.safetensors", "a")
     make(tmp_path / "m")
     source = FolderSource(tmp_path)

@@ -172,9 +172,7 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         (tmp_path / "a").chmod(0o700)
 
 
-def test_a_folder_that_fails_is_told_and_the_others_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_fails_is_told_and_the_others_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights(tmp_path / "a" / "model.safetensors", "w")
     weights(tmp_path / "b" / "model.safetensors", "w")
     scandir = os.scandir

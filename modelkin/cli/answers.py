@@ -54,7 +54,7 @@ def siblings(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption
 
 def tree(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Its tree; without it, all trees, largest first.")
+        str | None, typer.Argument(metavar="MODEL", help="Its tree; without it, all trees, largest first.")
     ] = None,
     graph: GraphOption = _GRAPH,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Children shown of each model; 0 for all.")] = 20,

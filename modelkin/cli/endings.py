@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -33,6 +34,7 @@ class Commands(TyperGroup):
             _forget_output()
             raise typer.Exit(141) from None
         except KeyboardInterrupt:
+            _end_at_once_next_time()
             kept = "; what was read so far is kept: run the same command again and it goes on from there"
             _tell("stopped" + (kept if ctx.invoked_subcommand in _WRITING else ""))
             raise typer.Exit(130) from None
@@ -40,6 +42,12 @@ class Commands(TyperGroup):
             _tell(f"error: {message_of(error)}")
             raise typer.Exit(1) from None
         return result
+
+
+def _end_at_once_next_time() -> None:
+    """A second Ctrl-C, while threads are waited for, ends the process without a traceback."""
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _tell(text: str) -> None:

@@ -39,7 +39,7 @@ GraphOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 HubArgument = Annotated[
     str,
-    typer.Argument(metavar="[SOURCE]", help="hub, hub:URL, an address, a folder, or a Hugging Face cache."),
+    typer.Argument(metavar="SOURCE", help="hub, hub:URL, an address, a folder, or a Hugging Face cache."),
 ]
 EndpointOption = Annotated[
     str | None, typer.Option("--endpoint", metavar="URL", help="Address of the Hub; else HF_ENDPOINT.")

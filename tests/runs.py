@@ -1,0 +1,89 @@
+"""Runs that write to a graph, and what the graph then says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crawl.folder import FolderSource
+from crawl.ingest import IngestReport, ingest
+from crawl.source import Source
+from indexer.update import update
+from store.generation import open_reader
+from store.progress import Progress, SilentProgress
+from store.writer import GraphWriter
+
+__all__ = ["Placed", "answers", "index", "leftovers", "related", "skipped"]
+
+
+class Placed(NamedTuple):
+    """A model and its place, in names: ids and runs depend on the history."""
+
+    parent: str | None
+    relation: str | None
+    distance: float | None
+    confidence: float | None
+    runner_up: str | None
+    path: tuple[str, ...]
+    members: int
+    content_hash: str
+
+
+def writer(graph: Path, source: Source) -> GraphWriter:
+    """A run of `index`, not yet entered."""
+    return GraphWriter(graph, command="index", source=source.label, version="0", clock=lambda: datetime.now(UTC))
+
+
+def index(
+    source: Path | Source, graph: Path, progress: Progress | None = None, workers: int | None = None
+) -> IngestReport:
+    """Ingest, update, publish."""
+    source = FolderSource(source) if isinstance(source, Path) else source
+    progress = progress or SilentProgress()
+    with writer(graph, source) as run:
+        report = ingest(source, run, budget=0, complete=True, progress=progress, workers=workers)
+        update(run, mode="default", progress=progress)
+        run.publish()
+    return report
+
+
+def answers(graph: Path) -> dict[str, Placed]:
+    """Every live model of the current generation and where it belongs."""
+    with open_reader(graph) as connection:
+        names = dict(connection.execute("select model_id, name from models").fetchall())
+        rows = connection.execute(
+            """select m.name, p.name, e.relation, e.distance, e.confidence, u.name, c.path, c.members, m.content_hash
+               from live_models m
+               left join components c using (model_id)
+               left join current_edges e on e.child_id = m.model_id
+               left join models p on p.model_id = e.parent_id
+               left join models u on u.model_id = e.runner_up_id"""
+        ).fetchall()
+        if rows:
+            sketched = connection.sql("select distinct name from sketches join live_models using (model_id)").fetchall()
+            assert len(sketched) == len(rows), "a live model has sketches that the view reaches"
+    return {
+        name: Placed(*edge, tuple(names[at] for at in path or []), members, content)
+        for name, *edge, path, members, content in rows
+    }
+
+
+def related(graph: Path, a: str, b: str) -> bool:
+    """Is one of the two the parent of the other?"""
+    found = answers(graph)
+    return found[a].parent == b or found[b].parent == a
+
+
+def skipped(graph: Path) -> list[dict[str, Any]]:
+    """The rows of the last run in table `skipped`."""
+    with open_reader(graph) as connection:
+        table = connection.sql("select * from skipped where run_id = (select max(run_id) from runs) order by all")
+        return list(table.to_arrow_table().to_pylist())
+
+
+def leftovers(graph: Path) -> list[str]:
+    """Files that a finished run must not leave behind."""
+    known = ("CURRENT", "LOCK", "graph-*.duckdb", "sketches/arch=*/*.parquet")
+    kept = {path for pattern in known for path in graph.glob(pattern)}
+    return sorted(str(path.relative_to(graph)) for path in graph.rglob("*") if path.is_file() and path not in kept)
