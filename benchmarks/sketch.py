@@ -1,4 +1,4 @@
-"""How fast a model becomes a sketch: one core, bfloat16, 4096 x 4096 tensors, against reading and against the naive way.
+"""How fast a model becomes a sketch: one core, bfloat16, 4096 x 4096 tensors, beside reading and the naive way.
 
     scripts/bench sketch [--tensors N] [--json]
 

@@ -1,4 +1,4 @@
-"""From a source's listing to sketches in a graph: what is new is read, what failed is recorded, the rest costs nothing."""
+"""From a source's listing to sketches in a graph: what is new is read, what failed is recorded."""
 
 from __future__ import annotations
 
@@ -69,8 +69,18 @@ def ingest(
     found: set[str] = set()
     skipped_before: list[Skipped] = []
 
+    broken_off: list[RetryError] = []
+
+    def listing() -> Iterator[ModelRef | SkippedModel]:
+        try:
+            yield from source.models()
+        except RetryError as error:
+            # What was listed is read; what was not is not gone.
+            broken_off.append(error)
+            progress.note(f"the listing broke off after {report.seen} models ({error}); the next run lists again")
+
     def wanted() -> Iterator[ModelRef]:
-        for item in source.models():
+        for item in listing():
             report.seen += 1
             if isinstance(item, SkippedModel):
                 report.skipped += 1
@@ -102,7 +112,7 @@ def ingest(
             writer.add(batch.models, [*skipped_before, *batch.skipped], batch.backbones)
             skipped_before.clear()
     writer.add([], skipped_before, {})
-    if complete:
+    if complete and not broken_off:
         gone = sorted(set(known) - found)
         writer.remove(gone)
         report.removed = len(gone)

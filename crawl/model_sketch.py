@@ -139,9 +139,8 @@ def sketch_model(
 def _sketch_entry(
     reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat
 ) -> TensorSketch:
-    prefetch = getattr(reader, "prefetch", None)
-    if prefetch is not None and entry.stop > entry.start:
-        prefetch(entry.start, entry.stop)
+    if entry.stop > entry.start:
+        reader.prefetch(entry.start, entry.stop)
 
     def read(offset: int, buffer: memoryview) -> None:
         reader.read_into(entry.start + offset, buffer)

@@ -11,16 +11,14 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard, cast
-
-import ml_dtypes
-import numpy as np
+from typing import Any, TypeGuard, cast
 
 from crawl.names import escaped, is_plain
 from crawl.source import RangeReader
+from store.dtypes import DTYPES
 from store.errors import SkipError
 
-__all__ = ["DTYPES", "OnSkip", "TensorEntry", "read_header"]
+__all__ = ["OnSkip", "TensorEntry", "read_header"]
 
 MAX_HEADER = 100_000_000
 """Bytes. The format's own limit."""
@@ -35,26 +33,6 @@ MAX_DIMENSIONS = 64
 
 OnSkip = Callable[[str, str, SkipError], None]
 """Told of each tensor that is left out: (file path, tensor name, why)."""
-
-
-DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-    "I64": np.dtype("<i8"),
-    "I32": np.dtype("<i4"),
-    "I16": np.dtype("<i2"),
-    "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"),
-    "U32": np.dtype("<u4"),
-    "U16": np.dtype("<u2"),
-    "U8": np.dtype("u1"),
-    "BOOL": np.dtype(np.bool_),
-}
-"""The dtypes that are read, by the format's names for them: how the stored bytes look to NumPy."""
 
 
 @dataclass(frozen=True, slots=True)

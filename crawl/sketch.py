@@ -10,41 +10,25 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
 from crawl import kernels
 from crawl.plan import TensorPlan, signs
+from store.dtypes import DTYPES
 from store.errors import SkipError
 from store.format import SketchFormat
 from store.positions import sample_positions
 from store.records import TensorSketch
 
-__all__ = ["BLOCK", "DTYPES", "sketch_array", "sketch_tensor"]
+__all__ = ["BLOCK", "sketch_array", "sketch_tensor"]
 
 BLOCK: Final = 1 << 16
 """Values a block: 128 to 512 KB, well within a core's second-level cache."""
 
-DTYPES: Final[dict[str, np.dtype[Any]]] = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-    "I8": np.dtype(np.int8),
-    "I16": np.dtype(np.int16),
-    "I32": np.dtype(np.int32),
-    "I64": np.dtype(np.int64),
-    "U8": np.dtype(np.uint8),
-    "U16": np.dtype(np.uint16),
-    "U32": np.dtype(np.uint32),
-    "U64": np.dtype(np.uint64),
-    "BOOL": np.dtype(np.bool_),
-}
-"""safetensors' names of element types and what holds them in NumPy."""
+LARGEST: Final = 1e60
+"""Magnitude of the largest value that is measured: fourth powers of larger ones overflow. Only a float64 can hold one."""
 
 ReadInto = Callable[[int, memoryview], None]
 """`read(offset, buffer)`: fill the buffer with the tensor's bytes from `offset` (0 = the tensor's first byte)."""
@@ -88,11 +72,12 @@ def sketch_tensor(
 ) -> TensorSketch:
     """Sketch one tensor of `shape` stored in C order as little-endian `dtype`.
 
-    Raises SkipError("empty_tensor") when it has no elements, SkipError("not_finite") when it holds NaN or an infinity,
-    SkipError("unknown_dtype") for an element type that is not in `DTYPES`; what `read` raises passes through.
+    Raises SkipError("empty_tensor") when it has no elements, SkipError("not_finite") when it holds NaN, an infinity or
+    a value beyond LARGEST, SkipError("unknown_dtype") for an element type that is not in `DTYPES`; what `read` raises
+    passes through.
     """
     if dtype not in DTYPES:
-        raise SkipError("unknown_dtype", f"tensor {source_name}: element type {dtype} is not one of {', '.join(DTYPES)}")
+        raise SkipError("unknown_dtype", f"tensor {source_name}: expected one of {', '.join(DTYPES)}, found {dtype}")
     elements = math.prod(shape)
     if elements == 0:
         raise SkipError("empty_tensor", f"tensor {source_name}: shape {list(shape)} holds no values")
@@ -123,7 +108,7 @@ def sketch_tensor(
         stored = np.frombuffer(view, numpy_dtype)
         block = widen(stored)
         block_low, block_high = float(block.min()), float(block.max())
-        if not (math.isfinite(block_low) and math.isfinite(block_high)):
+        if not (block_low >= -LARGEST and block_high <= LARGEST):
             raise SkipError("not_finite", _not_finite(source_name, block, start, shape))
         low, high = min(low, block_low), max(high, block_high)
         if start == 0:
@@ -142,9 +127,6 @@ def sketch_tensor(
             kernels.signed_rows(block, start, shape[1], shape[0], signs(shape[0], 0, form.seed), bands)
 
     mean, m2, m3, m4 = _central_moments(sums, shift, elements, low == high)
-    if not math.isfinite(m4):
-        # Only a float64 can be that large; nothing can be said of moments that overflow.
-        raise SkipError("not_finite", f"tensor {source_name}: values from {low} to {high} are too large to measure")
     return TensorSketch(
         tensor=tensor,
         source_name=source_name,
@@ -200,5 +182,5 @@ def _fold_columns(bands: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
 
 
 def _not_finite(name: str, block: NDArray[Any], start: int, shape: tuple[int, ...]) -> str:
-    at = int(np.flatnonzero(~np.isfinite(block))[0])
+    at = int(np.flatnonzero(~(np.abs(block.astype(np.float64)) <= LARGEST))[0])
     return f"tensor {name} of shape {list(shape)}: value at flat position {start + at} is {float(block[at])}"

@@ -56,6 +56,10 @@ class RangeReader(Protocol):
     size: int
     bytes_read: int
 
+    def prefetch(self, start: int, stop: int) -> None:
+        """Announce that the bytes from `start` up to `stop` will be read, in order: a remote reader fetches them in few
+        requests, a local one has nothing to do."""
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the whole of `buffer` with the bytes from `offset`.
 

@@ -5,38 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from store.dtypes import DTYPES
 from store.records import TensorSketch
 
 __all__ = ["Family", "TensorColumn", "make_family", "sample_values"]
 
-_DTYPES: Final[Mapping[str, Any]] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-    "I8": np.int8,
-    "I16": np.int16,
-    "I32": np.int32,
-    "I64": np.int64,
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-    "BOOL": np.bool_,
-}
-
-
 def sample_values(sketch: TensorSketch) -> NDArray[np.float64]:
     """The coordinate samples of a sketch as float64, in the order of the seeded positions."""
-    return np.frombuffer(sketch.samples, _DTYPES[sketch.dtype]).astype(np.float64)
+    return np.frombuffer(sketch.samples, DTYPES[sketch.dtype]).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def l_ft(family: Family) -> NDArray[np.float64]:
 
 
 def l_lora(family: Family) -> NDArray[np.float64] | None:
-    """Equation 2, n x n: max over layers of rank(u_l - v_l), over the projected tensors; None when none is projected."""
+    """Equation 2, n x n: max over the projected layers of rank(u_l - v_l); None when none is projected."""
     n = len(family)
     if not family.projections:
         return None
@@ -120,7 +120,7 @@ def _solve_tree(family: Family, stage: NDArray[np.bool_]) -> Component:
                 runner_up_id=None,
                 runner_up_confidence=None,
                 evidence=(
-                    Evidence("l_lora" if lora else "l_ft", float(distance[up, child]), 0.0, "weight distance, eq. 1 or 2"),
+                    Evidence("l_lora" if lora else "l_ft", float(distance[up, child]), 0.0, "distance, eq. 1 or 2"),
                     Evidence(
                         "kurtosis", float(score[up] - score[child]), 0.0, "fall of the directional weight score, eq. 3"
                     ),

@@ -99,7 +99,11 @@ def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
 
 
 def _touched(
-    connection: duckdb.DuckDBPyConnection, live: list[LiveModel], gone: list[int], stored: dict[int, int], everything: bool
+    connection: duckdb.DuckDBPyConnection,
+    live: list[LiveModel],
+    gone: list[int],
+    stored: dict[int, int],
+    everything: bool,
 ) -> set[str]:
     """Architectures with a model that came or went since the last update."""
     found = {m.architecture for m in live if everything or m.model_id not in stored}

@@ -57,7 +57,7 @@ def serve(
     and the next one comes all the same. Raises StopError when the cron line or the stored schedule is
     unusable.
     """
-    from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_SCHEDULER_STARTED
+    from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_SCHEDULER_STARTED
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
     from apscheduler.schedulers.blocking import BlockingScheduler
@@ -84,7 +84,9 @@ def serve(
 
     def on_done(event: Any) -> None:
         # Asking the scheduler for its next run would wait for a lock that shutdown holds while it waits for us.
-        if isinstance(event.retval, RunReport):
+        if event.exception is not None:
+            tell(f"error: the run failed with a bug: {event.exception!r}")
+        elif isinstance(event.retval, RunReport):
             report(event.retval)
         else:
             tell(f"error: {event.retval}")
@@ -97,7 +99,7 @@ def serve(
         executors={"default": ThreadPoolExecutor(1)},
     )
     scheduler.add_listener(on_start, EVENT_SCHEDULER_STARTED)
-    scheduler.add_listener(on_done, EVENT_JOB_EXECUTED)
+    scheduler.add_listener(on_done, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
     scheduler.add_job(
         nightly_job,
         trigger,

@@ -60,7 +60,7 @@ def _demonstrate(sets: Sequence[str], graph: Path, started: float) -> int:
     _modelkin(environment, "explain", _GRANDCHILD)
     _headline("What the model cards claim, against the weights")
     _modelkin(environment, "sql", "select verdict, count(*) as models from audit group by all order by all")
-    _modelkin(environment, "sql", "select model, claimed_parent, measured_parent from audit where verdict <> 'confirmed'")
+    _modelkin(environment, "sql", "select * exclude (stated_in) from audit where verdict <> 'confirmed'")
     _headline("Against the published truth")
     _score(environment, layout.truth)
 
@@ -82,7 +82,7 @@ def _clear(graph: Path) -> None:
     if (graph / _MARK).exists() or (graph.is_dir() and not (graph / "CURRENT").exists()):
         shutil.rmtree(graph)
     elif graph.exists():
-        raise ModelkinError(f"{graph} holds a graph that this demo did not make; pass --graph DIR to use another folder")
+        raise ModelkinError(f"{graph} holds a graph that this demo did not make; pass --graph DIR for another one")
 
 
 def _headline(text: str) -> None:

@@ -33,8 +33,8 @@ def test_heads_and_vocabulary_do_not_matter() -> None:
 
 
 def test_depth_width_and_shape_matter() -> None:
-    keys = {key(bert()), key(bert(layers=5)), key(bert(width=128)), key({"a.weight": (3, 4)}), key({"a.weight": (4, 3)})}
-    assert len(keys) == 5
+    keys = {key(bert()), key(bert(layers=5)), key(bert(width=128))}
+    assert len(keys | {key({"a.weight": (3, 4)}), key({"a.weight": (4, 3)})}) == 5
 
 
 def test_buffers_do_not_matter() -> None:

@@ -16,8 +16,11 @@ from store.positions import sample_positions
 FORM = SketchFormat()
 
 
-def bert(layers: int = 4, width: int = 256, vocabulary: int = 1000, prefix: str = "bert.") -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {f"{prefix}embeddings.word_embeddings.weight": (vocabulary, width)}
+Shapes = dict[str, tuple[int, ...]]
+
+
+def bert(layers: int = 4, width: int = 256, vocabulary: int = 1000, prefix: str = "bert.") -> Shapes:
+    shapes: Shapes = {f"{prefix}embeddings.word_embeddings.weight": (vocabulary, width)}
     for i in range(layers):
         block = f"{prefix}encoder.layer.{i}."
         for part in ("query", "key", "value"):

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from crawl.local_file import open_below
 from crawl.names import escaped, is_plain
-from crawl.safetensors_file import DTYPES, TensorEntry, read_header
+from crawl.safetensors_file import TensorEntry, read_header
+from store.dtypes import DTYPES
 from store.errors import SkipError
 
 TORCH = {
@@ -49,6 +50,9 @@ class BytesReader:
         self.size = len(content) if size is None else size
         self.bytes_read = 0
         self.largest = 0
+
+    def prefetch(self, start: int, stop: int) -> None:
+        pass
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self.largest = max(self.largest, len(buffer))

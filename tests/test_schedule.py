@@ -24,6 +24,7 @@ from tests.small_graph import ENVIRONMENT, build, with_ingest, write_weights, wr
 
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)  # a Monday
 CRON = "0 2 * * *"
+pytestmark = pytest.mark.timeout(60)  # a line that never comes
 
 
 def fires(cron: str, times: int = 1) -> list[str]:
@@ -118,9 +119,11 @@ class Served:
 
 
 @contextmanager
-def serving(graph: Path, source: Path, *more: str, cron: str = CRON, real: bool = False) -> Iterator[Served]:
-    """Serve in another process; unless `real`, a run reads and places nothing."""
-    start = ["-m", "modelkin"] if real else ["-c", with_ingest("pass")]
+def serving(
+    graph: Path, source: Path, *more: str, cron: str = CRON, real: bool = False, ingest: str = "pass"
+) -> Iterator[Served]:
+    """Serve in another process; unless `real`, a run does `ingest` and places nothing."""
+    start = ["-m", "modelkin"] if real else ["-c", with_ingest(ingest)]
     command = [sys.executable, *start, "schedule", "--cron", cron, str(source), "--graph", str(graph)]
     with subprocess.Popen(
         [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
@@ -204,6 +207,14 @@ def test_a_failed_run_ends_nothing(models: Path, tmp_path: Path) -> None:
         served.wait_for("next run")
         served.stop()
     assert "error: " in served.said
+
+
+def test_a_bug_ends_nothing_either(models: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, models, "--now", ingest="1 / 0") as served:
+        served.wait_for("the run failed with a bug: ZeroDivisionError")
+        served.wait_for("next run")
+        served.process.terminate()
+        assert served.process.wait(20) == 0
 
 
 def test_a_run_that_was_cut_off_is_finished_at_the_start(models: Path, tmp_path: Path) -> None:
