@@ -182,5 +182,6 @@ def _fold_columns(bands: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
 
 
 def _not_finite(name: str, block: NDArray[Any], start: int, shape: tuple[int, ...]) -> str:
-    at = int(np.flatnonzero(~(np.abs(block.astype(np.float64)) <= LARGEST))[0])
+    bad = ~np.isfinite(block) if block.dtype != np.float64 else ~(np.abs(block) <= LARGEST)
+    at = int(np.flatnonzero(bad)[0])
     return f"tensor {name} of shape {list(shape)}: value at flat position {start + at} is {float(block[at])}"

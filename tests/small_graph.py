@@ -15,10 +15,7 @@ from store.lineage import replace_components, replace_pairs, write_edges
 from store.records import Claim, Edge, Evidence, Model, Pair, Skipped, TensorSketch
 from store.writer import GraphWriter
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]),
-}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
 """For processes that run this checkout, installed or not, in any folder."""
 
 WHEN = datetime(2024, 5, 28, 10, 0, tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import Result
 
 from modelkin.sources import SourceChoice
+from scripts.hub_server import HubServer
 from store.errors import StopError
 from tests.calling import answer, call, rows, shell
 from tests.small_graph import ENVIRONMENT, build, with_ingest, write_weights, writer
@@ -76,6 +78,24 @@ def test_a_run_goes_on_from_a_killed_one(models: Path, tmp_path: Path) -> None:
     result = call("crawl", models, graph=tmp_path)
     assert "going on from the interrupted run 1" in result.stderr
     assert [row["status"] for row in rows("runs", graph=tmp_path)] == ["interrupted", "done"]
+
+
+def test_a_hub_is_narrowed_and_whole(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_weights(tmp_path / "hub/bob/other", 5)
+    write_weights(tmp_path / "hub/ada/child", 6, parent=write_weights(tmp_path / "hub/ada/base", 1))
+    graph = tmp_path / "graph"
+    with HubServer(tmp_path / "hub") as hub:
+        first = answer("index", hub.url, "--author", "ada", graph=graph)
+        assert (first["models_new"], first["edges"], first["source"]) == (2, 1, f"hub:{hub.url}")
+        assert first["requests"] > 0
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        # Models of ada are not in this listing, and not gone for that.
+        other = answer("crawl", "--search", "other", "--budget", "20000", graph=graph)
+        assert (other["models_new"], other["models_removed"]) == (1, 0)
+        assert other["bytes_read"] < other["bytes_total"]
+        shutil.rmtree(tmp_path / "hub/ada/child")
+        last = answer("nightly", "--endpoint", hub.url, graph=graph)
+        assert (last["models_new"], last["models_removed"], last["models"], last["edges"]) == (0, 1, 2, 0)
 
 
 def test_two_runs_at_once(models: Path, tmp_path: Path) -> None:
