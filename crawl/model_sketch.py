@@ -14,6 +14,7 @@ from blake3 import blake3
 from crawl.architecture import architecture_key, backbone, canonical_names, role
 from crawl.claims import read_claims
 from crawl.plan import Plan, make_plan, within_budget
+from crawl.readers import Readers, runs
 from crawl.safetensors_file import TensorEntry
 from crawl.shards import model_tensors
 from crawl.sketch import sketch_tensor
@@ -42,27 +43,6 @@ class SketchedModel:
     backbone: Backbone
 
 
-class _Readers:
-    """Open readers of one model's files, one a file, and the bytes that they read."""
-
-    def __init__(self, source: Source, model: ModelRef) -> None:
-        self.source = source
-        self.model = model
-        self.bytes_read = 0
-        self._open: dict[str, RangeReader] = {}
-
-    def __getitem__(self, file: FileRef) -> RangeReader:
-        if file.path not in self._open:
-            self._open[file.path] = self.source.open(self.model, file)
-        return self._open[file.path]
-
-    def close(self) -> None:
-        for reader in self._open.values():
-            self.bytes_read += reader.bytes_read
-            reader.close()
-        self._open.clear()
-
-
 def sketch_model(
     source: Source, ref: ModelRef, *, budget: int, form: SketchFormat | None = None, stop: Event | None = None
 ) -> SketchedModel:
@@ -72,13 +52,22 @@ def sketch_model(
     network failed.
     """
     form = form or SketchFormat()
+    readers = Readers(source, ref)
+    try:
+        return _sketch_files(source, ref, readers, budget, form, stop)
+    finally:
+        readers.close()
+
+
+def _sketch_files(
+    source: Source, ref: ModelRef, readers: Readers, budget: int, form: SketchFormat, stop: Event | None
+) -> SketchedModel:
     skipped: list[Skipped] = []
 
     def left_out(path: str, tensor: str, why: SkipError) -> None:
         skipped.append(Skipped(ref.name, ref.revision, path, "tensor", why.reason, f"{tensor}: {why}"))
 
-    files = source.files(ref)
-    found = model_tensors(source, ref, files, left_out)
+    found = model_tensors(source, ref, source.files(ref), left_out, readers)
     entries = {entry.name: (file, entry) for file, entry in found}
     if not entries:
         raise SkipError("no_tensors", f"{ref.name}: the weight files hold no tensor that can be read")
@@ -93,24 +82,22 @@ def sketch_model(
             f"{ref.name}: its smallest tensor is larger than the budget of {budget} bytes; raise --budget",
         )
 
-    readers = _Readers(source, ref)
     sketches: list[TensorSketch] = []
-    header_bytes = sum(_header_bytes(group) for group in _by_file(found).values())
-    try:
-        for name in sorted(entries, key=lambda name: (entries[name][0].path, entries[name][1].start)):
+    for file, group in _by_file(found).items():
+        reader = readers(file)
+        wanted = [entry for entry in group if canonical[entry.name] in chosen]
+        stretches = runs(wanted)
+        for entry in wanted:
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
-            file, entry = entries[name]
-            if canonical[name] not in chosen:
-                continue
+            if entry.start in stretches:
+                reader.prefetch(entry.start, stretches[entry.start])
             try:
-                sketches.append(_sketch_entry(readers[file], entry, canonical[name], plan, form))
+                sketches.append(_sketch_entry(reader, entry, canonical[entry.name], plan, form))
             except SkipError as error:
                 if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
                     raise
                 skipped.append(Skipped(ref.name, ref.revision, file.path, "tensor", error.reason, str(error)))
-    finally:
-        readers.close()
     sketches.sort(key=lambda sketch: sketch.tensor)
     _check_usable(ref, sketches, shapes, skipped)
     weight_files = {file.path: file.size for file, _ in found}
@@ -124,7 +111,7 @@ def sketch_model(
             tensors=len(sketches),
             parameters=sum(sketch.elements for sketch in sketches),
             bytes_total=sum(weight_files.values()),
-            bytes_read=min(readers.bytes_read + header_bytes, sum(weight_files.values())),
+            bytes_read=readers.bytes_read,
             content_hash=_content_hash(sketches),
             created_at=ref.created_at,
             modified_at=ref.modified_at,
@@ -139,9 +126,6 @@ def sketch_model(
 def _sketch_entry(
     reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat
 ) -> TensorSketch:
-    if entry.stop > entry.start:
-        reader.prefetch(entry.start, entry.stop)
-
     def read(offset: int, buffer: memoryview) -> None:
         reader.read_into(entry.start + offset, buffer)
 
@@ -156,16 +140,12 @@ def _sketch_entry(
     )
 
 
-def _by_file(found: Sequence[tuple[FileRef, TensorEntry]]) -> Mapping[str, list[TensorEntry]]:
-    groups: dict[str, list[TensorEntry]] = defaultdict(list)
+def _by_file(found: Sequence[tuple[FileRef, TensorEntry]]) -> dict[FileRef, list[TensorEntry]]:
+    """Each file's tensors in the order of their bytes."""
+    groups: dict[FileRef, list[TensorEntry]] = defaultdict(list)
     for file, entry in found:
-        groups[file.path].append(entry)
-    return groups
-
-
-def _header_bytes(entries: Sequence[TensorEntry]) -> int:
-    """A header ends where the first tensor begins."""
-    return min(entry.start for entry in entries)
+        groups[file].append(entry)
+    return {file: sorted(entries, key=lambda entry: (entry.start, entry.stop)) for file, entries in groups.items()}
 
 
 def _check_usable(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from crawl.layout import WeightGroup, weight_files
 from crawl.names import escaped, is_plain_path
 from crawl.safetensors_file import OnSkip, TensorEntry, read_header
-from crawl.source import FileRef, ModelRef, Source
+from crawl.source import FileRef, ModelRef, RangeReader, Source
 from store.errors import SkipError
 
 __all__ = ["model_tensors", "read_index", "shard_files"]
@@ -19,11 +19,16 @@ MAX_INDEX = 64 * 2**20
 
 
 def model_tensors(
-    source: Source, model: ModelRef, files: Sequence[FileRef] | None = None, on_skip: OnSkip | None = None
+    source: Source,
+    model: ModelRef,
+    files: Sequence[FileRef] | None = None,
+    on_skip: OnSkip | None = None,
+    open_file: Callable[[FileRef], RangeReader] | None = None,
 ) -> list[tuple[FileRef, TensorEntry]]:
     """Every tensor of a model and the file it lies in, in the order of files and then of bytes.
 
-    Reads headers and the index, no weights. `files` saves asking the source for them again.
+    Reads headers and the index, no weights. `files` saves asking the source for them again,
+    `open_file` opens them in another way than `source.open`.
 
     Raises SkipError: what `weight_files`, `read_index` and `read_header` raise; "several_models" when the
     files are those of more than one model; "missing_shard"; "duplicate_tensor" when two shards hold a tensor
@@ -44,7 +49,7 @@ def model_tensors(
 
     for path in shard_files(group, placed, by_path):
         file = by_path[path]
-        with source.open(model, file) as reader:
+        with open_file(file) if open_file else source.open(model, file) as reader:
             entries = read_header(reader, note)
         for entry in entries:
             if placed.get(entry.name, path) != path:

@@ -28,7 +28,7 @@ BLOCK: Final = 1 << 16
 """Values a block: 128 to 512 KB, well within a core's second-level cache."""
 
 LARGEST: Final = 1e60
-"""Magnitude of the largest value that is measured: fourth powers of larger ones overflow. Only a float64 can hold one."""
+"""Largest magnitude that is measured: fourth powers of larger ones, which only float64 holds, overflow."""
 
 ReadInto = Callable[[int, memoryview], None]
 """`read(offset, buffer)`: fill the buffer with the tensor's bytes from `offset` (0 = the tensor's first byte)."""

@@ -54,7 +54,10 @@ class RangeReader(Protocol):
 
     path: str
     size: int
-    bytes_read: int
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes received so far; for a remote file, over the network."""
 
     def prefetch(self, start: int, stop: int) -> None:
         """Announce that the bytes from `start` up to `stop` will be read, in order: a remote reader fetches them in few

@@ -90,7 +90,8 @@ def increments(
     differs from layer to layer. <d, p> = (|c|^2 - |p|^2 - |d|^2) / 2 needs no weights. The misfit is the mean of
     log(1 + z^2), which a few odd layers cannot dominate.
     """
-    parent = np.maximum(parent, 1e-300)
+    # A parent of nothing but zeros: small beside what it became, and no division by zero.
+    parent = np.maximum(np.maximum(parent, 1e-20 * np.maximum(child, distance)), 1e-300)
     a = (child - parent - distance) / (2 * parent)
     estimate = np.where(samples < elements, distance * np.sqrt(2 / samples), 0.0) / (2 * parent)
     noise = np.hypot(np.sqrt(distance / (parent * elements)), estimate)
@@ -119,9 +120,12 @@ def _growth(
     with np.errstate(divide="ignore", invalid="ignore"):
         per_e, per_r = (np.repeat(np.where(moved, 1.0 / size, 0.0), np.diff(starts, append=x.size)) for size in (e, r))
     # Both factors without units: d^4 (y^2 - x^2) itself overflows for weights of 1e38.
-    part = (difference * per_e) ** 5 * ((x + y) * per_r)
+    # Products, not powers: this is the inner loop of an update, and NumPy's ** 5 calls pow for each value.
+    unit = difference * per_e
+    square = unit * unit
+    part = square * square * unit * ((x + y) * per_r)
     first = np.add.reduceat(part, starts) * scale
-    second = np.add.reduceat(part**2, starts) * scale**2
+    second = np.add.reduceat(part * part, starts) * scale**2
     total = np.sqrt(second.sum())
     return float(first.sum() / total) if total > 0 else 0.0
 

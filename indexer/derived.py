@@ -50,8 +50,9 @@ def derivation(family: Family, a: int, b: int) -> str | None:
         with np.errstate(over="ignore"):
             if not np.array_equal(x[:32].astype(dtype).astype(np.float64), y[:32]):
                 continue
-            rounded = x.astype(dtype).astype(np.float64)
-        if _fraction(rounded == y) >= 0.999 and not _fraction(y.astype(dtype).astype(np.float64) == x) >= 0.999:
+            forwards = _fraction(x.astype(dtype).astype(np.float64) == y)
+            backwards = _fraction(y.astype(dtype).astype(np.float64) == x)
+        if forwards >= 0.999 and not backwards >= 0.999:
             return "cast"
     return "quantized" if _few_levels(family, b) and _on_lattice(family, a, b) else None
 

@@ -25,6 +25,8 @@ RELATED: Final = 0.2
 
 _SMALL_AXIS: Final = 11
 """Axes up to this length are kernel positions (7 x 7 and less), which have means of their own in strangers too."""
+_KERNEL_AXES: Final = 3
+"""Twenty axes of length 2 are no kernel, and would be a million positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def normalised(family: Family, form: SketchFormat | None = None) -> NDArray[np.f
 def _centre(tensor: TensorColumn, seed: int) -> NDArray[np.float64]:
     x = tensor.samples
     small = [axis for axis, size in enumerate(tensor.shape) if 1 < size <= _SMALL_AXIS]
-    if len(tensor.shape) < 3 or not small:
+    if len(tensor.shape) < 3 or not 1 <= len(small) <= _KERNEL_AXES:
         return np.asarray(x - x.mean(axis=1, keepdims=True))
     index = np.unravel_index(sample_positions(tensor.elements, x.shape[1], seed), tensor.shape)
     cell = np.ravel_multi_index([index[axis] for axis in small], [tensor.shape[axis] for axis in small])
@@ -108,13 +110,13 @@ def _squared(
         y = samples[b[p]]
         for t in range(elements.size):
             if present[a[p], t] and present[b[p], t]:
-                first = starts[t]
-                last = starts[t + 1]
+                u = x[starts[t] : starts[t + 1]]
+                v = y[starts[t] : starts[t + 1]]
                 part = 0.0
-                for j in range(first, last):
-                    d = x[j] - y[j]
+                for j in range(u.size):
+                    d = u[j] - v[j]
                     part += d * d
-                total[p] += part * elements[t] / (last - first)
+                total[p] += part * elements[t] / u.size
                 values[p] += elements[t]
     return total, values
 

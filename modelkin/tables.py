@@ -11,24 +11,31 @@ from typing import Any, Final
 
 from modelkin.plain import as_json, plain
 
-__all__ = ["cell", "cells_of", "counted", "headers_of", "human_bytes", "preview", "text_table"]
+__all__ = [
+    "cell",
+    "cells_of",
+    "column_widths",
+    "counted",
+    "headers_of",
+    "human_bytes",
+    "numeric_columns",
+    "preview",
+    "text_table",
+]
 
 _PREVIEW = 50
 _NUMBER: Final = re.compile(r"-|[-+]?[\d.,]+(e[-+]?\d+)?( [kMGT]?B)?|[-+]?inf|nan", re.ASCII)
 
 # (heading, field) where not every field fits into a line; --json and SQL have them all.
 _CHOSEN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "Edge": tuple(
-        (name, name)
-        for name in (
-            "parent",
-            "child",
-            "relation",
-            "distance",
-            "confidence",
-            "runner_up",
-            "runner_up_confidence",
-        )
+    "Edge": (
+        ("parent", "parent"),
+        ("child", "child"),
+        ("relation", "relation"),
+        ("distance", "distance"),
+        ("confidence", "confidence"),
+        ("runner_up", "runner_up"),
+        ("its confidence", "runner_up_confidence"),
     ),
     "ModelRow": (
         ("name", "name"),
@@ -45,17 +52,14 @@ _CHOSEN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("command", "command"),
         ("status", "status"),
         ("started", "started_at"),
-        ("seen", "models_seen"),
         ("new", "models_new"),
         ("changed", "models_changed"),
         ("removed", "models_removed"),
         ("skipped", "models_skipped"),
-        ("size", "bytes_total"),
         ("read", "bytes_read"),
         ("crawl s", "crawl_seconds"),
         ("update s", "update_seconds"),
-        ("edges +", "edges_added"),
-        ("edges -", "edges_closed"),
+        ("edges", "edges_added"),
         ("source", "source"),
     ),
     "SkippedRow": (
@@ -123,14 +127,24 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterato
     table = [list(headers), *map(list, rows)]
     if not headers:
         return
-    widths = [max(_width(row[at]) for row in table) for at in range(len(headers))]
-    numeric = [len(table) > 1 and all(_is_number(row[at]) for row in table[1:]) for at in range(len(headers))]
+    widths = column_widths(table)
+    numeric = numeric_columns(table)
     for row in table:
         padded = [
             " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
             for text, width, right in zip(row, widths, numeric, strict=True)
         ]
         yield "  ".join(padded).rstrip()
+
+
+def column_widths(table: Sequence[Sequence[str]]) -> list[int]:
+    """How wide each column is on a terminal; rows have one length."""
+    return [max(map(_width, column)) for column in zip(*table, strict=True)]
+
+
+def numeric_columns(table: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns hold numbers only, below their headings in the first row."""
+    return [len(table) > 1 and all(map(_is_number, column[1:])) for column in zip(*table, strict=True)]
 
 
 def preview(rows: Sequence[Any]) -> str:

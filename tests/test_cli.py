@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from store.records import Skipped
-from tests.calling import answer, call, rows, shell
+from tests.calling import RUN, answer, call, rows, shell
 from tests.small_graph import ENVIRONMENT, FAMILY, build
 
 
@@ -197,3 +201,30 @@ def test_imports_are_cheap(statement: str, absent: tuple[str, ...]) -> None:
     script = f"import sys; {statement}; print([m for m in {absent!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     assert done.stdout.strip() == "[]"
+
+
+def on_terminal(columns: int, *words: str, graph: Path) -> list[str]:
+    """What a command shows on a terminal of so many columns, without its colours."""
+    leader, follower = pty.openpty()
+    command = [*RUN, *words, "--graph", str(graph)]
+    with subprocess.Popen(
+        command, stdout=follower, stderr=follower, env={**ENVIRONMENT, "COLUMNS": str(columns), "TERM": "xterm"}
+    ) as process:
+        os.close(follower)
+        shown = b""
+        with suppress(OSError):
+            while part := os.read(leader, 4096):
+                shown += part
+        os.close(leader)
+        assert process.wait() == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+
+
+def test_tables_fit_the_terminal(graph: Path) -> None:
+    wide = on_terminal(100, "sql", "select 1 as n, repeat('word ', 30) as text", graph=graph)
+    assert wide[0].split() == ["n", "text"]
+    assert len(wide) > 2
+    assert all(len(line) <= 100 for line in wide)
+    # Too narrow to fold one column: whole lines, which the terminal breaks.
+    narrow = on_terminal(40, "ancestors", "grand", graph=graph)
+    assert narrow[2] == "         2  org/base   finetune      0.01         0.9"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from modelkin.plain import as_json, plain
-from modelkin.tables import cells_of, headers_of, text_table
+from modelkin.tables import cells_of, column_widths, headers_of, numeric_columns, text_table
 
 __all__ = ["ascii_only", "note", "print_json", "print_json_lines", "print_lines", "print_rows", "print_table"]
 
 _MOST_WITH_RICH = 500
+_LEAST_FITTED = 20
 
 
 def print_json(document: Any) -> None:
@@ -40,8 +42,10 @@ def print_rows(rows: Sequence[Any], empty: str) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: fitted to the terminal, or aligned and whole when piped."""
-    if not sys.stdout.isatty() or len(rows) > _MOST_WITH_RICH:
+    """A table: its widest column fitted to the terminal, or aligned and whole when piped."""
+    widths = column_widths([headers, *rows]) if headers else []
+    fitted = _columns() - sum(widths) + max(widths, default=0) - 2 * len(widths)
+    if not sys.stdout.isatty() or len(rows) > _MOST_WITH_RICH or fitted < _LEAST_FITTED:
         print_lines(text_table(headers, rows))
         return
     from rich.console import Console
@@ -49,11 +53,17 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headers:
-        table.add_column(Text(heading), overflow="fold")
+    widest = widths.index(max(widths))
+    for at, numeric in enumerate(numeric_columns([headers, *rows])):
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(Text(headers[at]), justify=justify, overflow="fold", no_wrap=at != widest)
     for row in rows:
         table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def note(text: str) -> None:
