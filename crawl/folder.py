@@ -11,7 +11,7 @@ from pathlib import Path
 from crawl.folder_entries import Entries, LocalFile, newest_weight, read_entries
 from crawl.layout import WeightGroup, is_weight, weight_files
 from crawl.local_file import LocalReader, open_below, read_text_below, resolve_below
-from crawl.names import escaped, is_plain_path
+from crawl.names import MAX_NAME, escaped, is_plain_path
 from crawl.source import FileRef, ModelRef, SkippedModel
 from store.errors import SkipError, StopError
 
@@ -119,6 +119,10 @@ class FolderSource:
 
     def _models_of(self, folder: str, entries: Entries) -> Iterator[_Found | SkippedModel]:
         name = self._name(folder)
+        if not is_plain_path(name):
+            message = f"{escaped(name)}: expected a path of at most {MAX_NAME} characters below the source; shorten it"
+            yield SkippedModel(escaped(name), "bad_name", message, path=escaped(folder))
+            return
         for skipped in entries.skipped:
             yield SkippedModel(name, skipped.reason, str(skipped), path=skipped.path)
         try:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from crawl.layout import is_weight
 from crawl.local_file import resolve_below
-from crawl.names import escaped, is_plain
+from crawl.names import escaped, is_plain_path
 from store.errors import SkipError
 
 __all__ = ["Entries", "LocalFile", "RefusedEntryError", "newest_weight", "read_entries"]
@@ -78,10 +78,12 @@ def newest_weight(files: Iterable[LocalFile]) -> datetime | None:
 
 def _classify(root: str, entry: os.DirEntry[str], shown: str) -> LocalFile | str | None:
     """A file, the name of a sub-folder, or None for what is of no interest. Raises RefusedEntryError."""
-    if not is_plain(entry.name):
+    if not is_plain_path(entry.name):
         if entry.is_dir() or is_weight(entry.name):
             raise RefusedEntryError(
-                "bad_name", shown, f"{shown}: expected a name in UTF-8 without control characters; rename it"
+                "bad_name",
+                shown,
+                f"{shown}: expected a name in UTF-8 without control characters and backslashes; rename it",
             )
         return None
     try:

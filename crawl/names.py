@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["escaped", "is_plain", "is_plain_path", "is_repo_name"]
+__all__ = ["MAX_NAME", "escaped", "is_plain", "is_plain_path", "is_repo_name"]
 
 MAX_NAME = 1024
 

@@ -37,6 +37,8 @@ ROOT: Final = 1.5
 """Weight of a tree's cost in the score of its root."""
 ARRIVALS: Final = 0.55
 """Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality)."""
+STRAY: Final = 0.1
+"""Share of edges on which kurtosis moves at random: small steps, few layers, mixed stages."""
 TEMPERATURE: Final = 2.0
 """Log-odds are divided by it before they become probabilities: neither cues nor coordinates are independent."""
 
@@ -159,13 +161,18 @@ def _score(costs: NDArray[np.float64], parent: NDArray[np.int64], cues: Cues) ->
     """Log-odds of the root of this tree, up to a constant."""
     children = np.flatnonzero(parent >= 0)
     edges = [cues(int(parent[v]), int(v)) for v in children]
-    slope = CUES["kurtosis"].weight
     fall = np.array([edge["kurtosis"] for edge in edges if edge["zeros"] == 0.0])
     # Kurtosis falls in specialization and rises in generalization. The stage is not known, but one stage governs
     # most of a tree: either sign, as long as it is one sign, speaks for a root.
-    stage = np.logaddexp(-np.logaddexp(0.0, -slope * fall).sum(), -np.logaddexp(0.0, slope * fall).sum())
+    stage = np.logaddexp(_monotone(fall), _monotone(-fall))
     total = float(costs[parent[children], children].sum())
     return float(stage - ROOT * total - ARRIVALS * np.log(_subtree_sizes(parent)).sum())
+
+
+def _monotone(fall: NDArray[np.float64]) -> float:
+    """Log-likelihood that kurtosis falls along every edge, where a share STRAY of edges moves either way."""
+    chance = 1.0 / (1.0 + np.exp(-CUES["kurtosis"].weight * fall))
+    return float(np.log((1 - STRAY) * chance + STRAY / 2).sum())
 
 
 def _subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -70,10 +70,24 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     for at, name in enumerate(("increment_spread", "increment_zero")):
         cues[name] = float(np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
     cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
-    with np.errstate(invalid="ignore"):
-        fall = np.sign(family.kurtosis[a] - family.kurtosis[b])[moved]
-    cues["kurtosis"] = float(np.nanmean(fall)) if np.isfinite(fall).any() else 0.0
+    cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
     return cues
+
+
+def _fall(
+    a: NDArray[np.float64], b: NDArray[np.float64], change: NDArray[np.float64], elements: NDArray[np.float64]
+) -> float:
+    """Mean over layers of the sign of the fall of kurtosis from a to b, of layers where it is more than chance.
+
+    `change` is |a - b|^2 over the mean squared norm. A sample kurtosis of n Gaussian values has variance 24 / n; that of
+    the difference of two correlated ones shrinks with their change. Heavier tails have more, as the square.
+    """
+    known = np.isfinite(a) & np.isfinite(b)
+    if not known.any():
+        return 0.0
+    fall = (a - b)[known]
+    noise = np.sqrt(24 / elements * np.minimum(2.0, 4 * change))[known] * (np.minimum(a, b)[known] / 3) ** 2
+    return float(np.where(np.abs(fall) > 2 * noise, np.sign(fall), 0.0).mean())
 
 
 def increments(

@@ -217,9 +217,7 @@ class ModelGraph:
         statement is wrong, or is not one statement.
         """
         try:
-            statements = self._session.extract_statements(query)
-            if len(statements) != 1:
-                raise StopError(f"expected one SQL statement, found {len(statements)}")
+            self._check_single(query)
             relation = self._session.sql(query)
         except duckdb.Error as error:
             raise StopError(str(error).strip()) from error
@@ -227,6 +225,20 @@ class ModelGraph:
             # Settings and the like: done, without rows.
             return self._session.sql("select true as done")
         return relation
+
+    def sql_rows(self, query: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """As `sql`, but the columns' names and the rows one by one; unlike a relation it can be interrupted."""
+        try:
+            self._check_single(query)
+            cursor = self._session.execute(query)
+        except duckdb.Error as error:
+            raise StopError(str(error).strip()) from error
+        return [column[0] for column in cursor.description or ()], _fetched(cursor)
+
+    def _check_single(self, query: str) -> None:
+        statements = self._session.extract_statements(query)
+        if len(statements) != 1:
+            raise StopError(f"expected one SQL statement, found {len(statements)}")
 
     def to_networkx(self) -> nx.DiGraph[str]:
         """A directed graph, parent -> child, with all columns as attributes of nodes and edges."""
@@ -267,8 +279,12 @@ class ModelGraph:
         cursor = self._connection.cursor()
         create_label(cursor)
         cursor.execute(query)
-        while batch := cursor.fetchmany(_BATCH):
-            yield from batch
+        return _fetched(cursor)
+
+
+def _fetched(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while batch := cursor.fetchmany(_BATCH):
+        yield from batch
 
 
 def _row(kind: type[T], values: Iterable[Any]) -> T:

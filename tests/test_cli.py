@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -120,6 +121,18 @@ def test_sql_in_three_forms(graph: Path) -> None:
     assert call("sql", "--csv", query, graph=graph).stdout == 'name,half,odd,list\nlab/grand,0.5,nan,"[1, 2]"\n'
     piped = call("sql", "-", graph=graph, text="select count(*) as n from models")
     assert piped.stdout.split() == ["n", "5"]
+
+
+def test_ctrl_c_ends_a_query(graph: Path) -> None:
+    endless = "select count(*) from range(100000000000) r where sin(range) > 2"
+    command = [*RUN, "sql", endless, "--graph", str(graph)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        try:
+            time.sleep(1.5)
+            process.send_signal(signal.SIGINT)
+            assert (process.communicate(timeout=20)[1], process.returncode) == ("stopped\n", 130)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,7 @@ def sql(
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")
     with ModelGraph.open(graph) as opened:
-        relation = opened.sql(sys.stdin.read() if query == "-" else query)
-        columns = relation.columns
-        rows = relation.fetchall()
+        columns, rows = opened.sql_rows(sys.stdin.read() if query == "-" else query)
         if json:
             print_json_lines(dict(zip(columns, row, strict=True)) for row in rows)
         elif csv:

@@ -1,0 +1,300 @@
+"""Files that are not what they seem, beside two good models: each is told, none stops the run or spoils the graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crawl.folder import FolderSource
+from crawl.local_file import LocalReader
+from crawl.source import FileRef, ModelRef, SkippedModel, Source
+from tests.runs import answers, index, leftovers, related, skipped
+from tests.weights import Weights, change, family, raw_file, root, save, tuned
+
+GOOD = {"good/root", "good/child-0"}
+FILE = "model.safetensors"
+Make = Callable[[Path], object]
+
+
+def check(source: Source | Path, graph: Path, rows: int = 1, live: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Index, look at the graph, index again; returns the one row of `skipped` (the first of `rows`)."""
+    report = index(source, graph, workers=1)
+    found = answers(graph)
+    assert set(found) == GOOD | live
+    assert related(graph, *GOOD)
+    told = skipped(graph)
+    assert len(told) == rows, told
+    assert report.skipped == sum(row["scope"] == "model" for row in told)
+
+    again = index(Path(str(source.label).removeprefix("folder:")) if not isinstance(source, Path) else source, graph)
+    assert (again.new, again.unchanged) == (0, len(found))
+    assert answers(graph) == found
+    assert leftovers(graph) == []
+    row: dict[str, Any] = told[0]
+    return row
+
+
+def header(*tensors: tuple[str, list[int], int, int]) -> dict[str, object]:
+    """(name, shape, start, stop) of float32 tensors."""
+    return {name: {"dtype": "F32", "shape": shape, "data_offsets": [a, b]} for name, shape, a, b in tensors}
+
+
+def cut(folder: Path, size: int) -> None:
+    os.truncate(save(folder, root(9)), size)
+
+
+def every(value: float) -> Make:
+    return lambda folder: save(folder, {name: np.full_like(w, value) for name, w in root(9).items()})
+
+
+def shards(folder: Path, **placed: str) -> None:
+    save(folder, {"a": root(9)["layers.0.weight"]}, "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+
+
+LOST: dict[str, tuple[Make, str, tuple[str, ...]]] = {
+    "truncated": (lambda f: cut(f, 9000), "truncated", (FILE, "expected tensor", "found a file of 9000 bytes")),
+    "header longer than the file": (
+        lambda f: raw_file(f / FILE, header(("a", [2], 0, 8)), bytes(8), length=9999),
+        "truncated",
+        (FILE, "expected a header of 9999 bytes"),
+    ),
+    "header of 2^60 bytes": (
+        lambda f: raw_file(f / FILE, header(("a", [2], 0, 8)), bytes(8), length=2**60),
+        "bad_header",
+        (FILE, "expected a header of at most 100000000 bytes", str(2**60)),
+    ),
+    "no header": (lambda f: raw_file(f / FILE, b"\x00\xff{}", b""), "bad_header", (FILE, "expected a header")),
+    "overlap": (
+        lambda f: raw_file(f / FILE, header(("a", [4], 0, 16), ("b", [4], 8, 24)), bytes(24)),
+        "bad_header",
+        (FILE, "expected tensors that do not overlap"),
+    ),
+    "out of the file": (
+        lambda f: raw_file(f / FILE, header(("a", [2**40], 0, 2**42)), bytes(8)),
+        "truncated",
+        (FILE, "expected tensor a to end at byte", "found a file of"),
+    ),
+    "size and shape disagree": (
+        lambda f: raw_file(f / FILE, header(("a", [3], 0, 8)), bytes(8)),
+        "bad_header",
+        (FILE, "expected 12 bytes for tensor a"),
+    ),
+    "NaN everywhere": (every(np.nan), "not_finite", ("layers.0.weight", "is nan", "3 of 3 are left out")),
+    "infinite everywhere": (every(-np.inf), "not_finite", ("layers.0.weight", "is -inf")),
+    "zero everywhere": (every(0.0), "constant_weights", ("bad/model", "all weights are constant")),
+    "empty file": (lambda f: raw_file(f / FILE, b"", b"").write_bytes(b""), "empty_file", (FILE, "0 bytes")),
+    "empty tensors": (
+        lambda f: raw_file(f / FILE, header(("a", [0, 2**62], 0, 0)), b""),
+        "empty_tensor",
+        ("tensor a", "holds no values"),
+    ),
+    "no tensors": (lambda f: raw_file(f / FILE, b"{}", b""), "no_tensors", ("bad/model", "no tensor")),
+    "pickle": (
+        lambda f: raw_file(f / "pytorch_model.bin", b"x", b""),
+        "unsupported_format",
+        ("bad/model", "pytorch_model.bin", "expected"),
+    ),
+    "no weights": (lambda f: f.mkdir(parents=True), "no_weights", ("bad/model", "expected")),
+    "missing shard": (
+        lambda f: shards(f, a="model-00001-of-00002.safetensors", b="model-00002-of-00002.safetensors"),
+        "missing_shard",
+        ("expected the shard model-00002-of-00002.safetensors",),
+    ),
+    "shard above the model": (
+        lambda f: shards(f, a="../../good/root/model.safetensors"),
+        "bad_name",
+        ("expected shards that are files of the model", "../../good/root"),
+    ),
+    "backslash in the name": (
+        lambda f: save(f.parent / "mo\\del", root(9)),
+        "bad_name",
+        ("bad/mo\\del", "expected a name"),
+    ),
+    "control characters in the name": (
+        lambda f: save(f.parent / "\x1b[31m\nmodel", root(9)),
+        "bad_name",
+        (r"\x1b[31m\nmodel", "expected a name in UTF-8 without control characters"),
+    ),
+    "name of 1200 characters": (
+        lambda f: save(f.joinpath(*["m" * 240] * 5), root(9)),
+        "bad_name",
+        ("bad/model/mmm", "expected a path of at most 1024 characters"),
+    ),
+    "bytes that are no UTF-8 in the name": (
+        lambda f: save(f.parent / os.fsdecode(b"mod\xffel"), root(9)),
+        "bad_name",
+        (r"mod\xffel", "expected a name in UTF-8"),
+    ),
+    "pipe": (
+        lambda f: (f.mkdir(parents=True), os.mkfifo(f / FILE)),
+        "not_a_file",
+        (FILE, "expected a regular file, found a pipe"),
+    ),
+    "link to a file outside": (
+        lambda f: (f.mkdir(parents=True), (f / FILE).symlink_to(save(f.parents[2] / "outside", root(9)))),
+        "link_outside_source",
+        (FILE, "link to a place outside the source", "not followed"),
+    ),
+    "link to a folder outside": (
+        lambda f: (save(f.parents[2] / "outside", root(9)), f.parent.mkdir(), f.symlink_to(f.parents[2] / "outside")),
+        "link_outside_source",
+        ("bad/model", "link to a place outside the source"),
+    ),
+    "broken link": (
+        lambda f: (f.mkdir(parents=True), (f / FILE).symlink_to("nowhere")),
+        "broken_link",
+        (FILE, "leads nowhere"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_a_bad_model_is_told_and_left_out(tmp_path: Path, fault: str) -> None:
+    make, reason, says = LOST[fault]
+    family(tmp_path / "source", "good", 1)
+    make(tmp_path / "source" / "bad" / "model")
+    row = check(tmp_path / "source", tmp_path / "graph")
+    assert (row["scope"], row["reason"]) == ("model", reason)
+    assert row["message"].isprintable()
+    assert all(part in row["message"] for part in says), row["message"]
+
+
+def typed(weights: Weights) -> bytes:
+    return b"".join(w.tobytes() for w in weights.values())
+
+
+def unknown_type(folder: Path, weights: Weights) -> None:
+    file = save(folder, weights)
+    file.write_bytes(file.read_bytes().replace(b'"F32"', b'"X32"', 1))
+
+
+def with_empty(folder: Path, weights: Weights) -> None:
+    save(folder, {**weights, "layers.1.extra": np.empty((0, 7), np.float32)})
+
+
+LAMED: dict[str, tuple[Callable[[Path, Weights], object], str, tuple[str, ...]]] = {
+    "NaN": (
+        lambda f, w: save(f, change(w, 1, one=np.nan)),
+        "not_finite",
+        ("layers.1.weight of shape [48, 48]", "value at flat position 341 is nan"),
+    ),
+    "infinity": (lambda f, w: save(f, change(w, 1, one=np.inf)), "not_finite", ("layers.1.weight", "341 is inf")),
+    "zeros": (lambda f, w: save(f, change(w, 1, all=0.0)), "zero_tensor", ("layers.1.weight", "1 of 3", "all zeros")),
+    "no values": (with_empty, "empty_tensor", ("layers.1.extra", "shape [0, 7] holds no values")),
+    "unknown type": (unknown_type, "unknown_dtype", (FILE, "layers.0.weight", "expected one of F64", "found X32")),
+}
+
+
+@pytest.mark.parametrize("fault", LAMED)
+def test_a_bad_tensor_is_told_and_its_model_stays(tmp_path: Path, fault: str) -> None:
+    make, reason, says = LAMED[fault]
+    family(tmp_path / "source", "good", 1)
+    make(tmp_path / "source" / "bad" / "model", tuned(root(1), 77))
+    row = check(tmp_path / "source", tmp_path / "graph", live=frozenset({"bad/model"}))
+    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "tensor", reason)
+    assert all(part in row["message"] for part in says), row["message"]
+    found = answers(tmp_path / "graph")
+    if fault not in ("no values", "unknown type"):
+        # The tensors that are left still show where it comes from.
+        assert found["bad/model"].path[0] == found["good/root"].path[0]
+
+
+def test_weights_that_overflow_are_told_or_measured(tmp_path: Path) -> None:
+    """Flipped exponent bits make weights that are finite and absurd."""
+    source = tmp_path / "source"
+    family(source, "good", 1)
+    for at, value in enumerate((1e38, -3e38, 1e-40)):
+        save(source / "bad" / f"{at}", change(tuned(root(1), at), at, one=value))
+        save(source / "bad" / f"{at}-scaled", {name: w * np.float32(value) for name, w in root(1).items()})
+    for at, value in enumerate((1e308, 1.7e308, 1e155, 1e61)):
+        save(source / "worse" / f"{at}", {name: w.astype(np.float64) * value for name, w in root(1).items()})
+    check(source, tmp_path / "graph", rows=4, live=frozenset(answers_of(source, "bad")))
+    assert {row["reason"] for row in skipped(tmp_path / "graph")} == {"not_finite"}
+
+
+def answers_of(source: Path, folder: str) -> Iterator[str]:
+    return (f"{folder}/{path.name}" for path in (source / folder).iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
+    family(tmp_path / "source", "good", 1)
+    save(tmp_path / "source" / "bad" / "model", root(9)).chmod(0)
+    row = check(tmp_path / "source", tmp_path / "graph")
+    assert (row["scope"], row["reason"]) == ("model", "unreadable")
+    assert "bad/model/model.safetensors cannot be read: Permission denied" in row["message"]
+
+
+class Vanishing(FolderSource):
+    """Its model bad/model is deleted when it has been listed."""
+
+    def models(self) -> Iterator[ModelRef | SkippedModel]:
+        listing = list(super().models())
+        shutil.rmtree(Path(self._root) / "bad")
+        yield from listing
+
+
+def test_a_model_that_is_deleted_during_the_crawl_is_told(tmp_path: Path) -> None:
+    family(tmp_path / "source", "good", 1)
+    save(tmp_path / "source" / "bad" / "model", root(9))
+    row = check(Vanishing(tmp_path / "source"), tmp_path / "graph")
+    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "model", "vanished")
+    assert "bad/model is gone: expected its weights below" in row["message"]
+
+
+class Meddled(LocalReader):
+    """A file that somebody changes when its first tensor is about to be read."""
+
+    change: Callable[[], object]
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        if buffer.nbytes == 4 * 48 * 48:
+            self.change()
+        super().read_into(offset, buffer)
+
+
+class MeddledSource(FolderSource):
+    def __init__(self, path: Path, change: Callable[[Path], object]) -> None:
+        super().__init__(path)
+        self._change = change
+
+    def open(self, model: ModelRef, file: FileRef) -> LocalReader:
+        reader = super().open(model, file)
+        path = Path(self._root) / model.name / file.path
+        if model.name == "bad/model":
+            reader.close()
+            reader = Meddled(os.open(path, os.O_RDONLY), f"{model.name}/{file.path}")
+            reader.change = lambda: self._change(path)
+        return reader
+
+
+@pytest.mark.parametrize(
+    ("meddle", "reason", "says"),
+    [
+        (lambda path: os.truncate(path, 1000), "truncated", "expected 9216 bytes at offset"),
+        (lambda path: os.utime(path, (1, 1)), "changed_while_reading", "rewritten while it was read"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_told(
+    tmp_path: Path, meddle: Callable[[Path], object], reason: str, says: str
+) -> None:
+    family(tmp_path / "source", "good", 1)
+    save(tmp_path / "source" / "bad" / "model", root(9))
+    index(MeddledSource(tmp_path / "source", meddle), tmp_path / "graph")
+    (row,) = skipped(tmp_path / "graph")
+    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "model", reason)
+    assert f"{FILE}" in row["message"]
+    assert says in row["message"]
+    shutil.rmtree(tmp_path / "source" / "bad")
+    index(tmp_path / "source", tmp_path / "graph")
+    assert set(answers(tmp_path / "graph")) == GOOD
+    assert related(tmp_path / "graph", *GOOD)
+    assert leftovers(tmp_path / "graph") == []
