@@ -1,4 +1,4 @@
-"""Families grown by the model of training that the methods assume, with known parents: no learning, all the geometry."""
+"""Families grown by the model of training that the methods assume: no learning, all the geometry."""
 
 from __future__ import annotations
 

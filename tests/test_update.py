@@ -1,0 +1,135 @@
+"""The incremental law: whatever arrives or leaves, in whatever order and batches, the graph equals a rebuild."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crawl.folder import FolderSource
+from indexer.update import update
+from store.generation import open_reader
+from store.progress import SilentProgress
+from tests.grown import grow, start
+from tests.runs import answers, index, writer
+from tests.weights import Weights, save
+
+
+def _models() -> dict[str, Weights]:
+    """Two families of one architecture, one of another, a copy and a stranger."""
+    models: dict[str, Weights] = {}
+    for family, layers in (("a", 3), ("b", 3), ("c", 2)):
+        root = start(ord(family), layers=layers, width=40)
+        models[f"{family}/root"] = root
+        for i in range(2):
+            models[f"{family}/c{i}"] = grow(root, 10 * i + ord(family), 0.1)
+            models[f"{family}/c{i}-g"] = grow(models[f"{family}/c{i}"], 7 * i + ord(family), 0.1)
+    models["a/z-copy"] = {name: w.copy() for name, w in models["a/c0"].items()}
+    models["stranger"] = start(999, layers=3, width=40)
+    return models
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("everything")
+    for name, weights in _models().items():
+        save(folder / name, weights)
+    return folder
+
+
+NAMES = sorted(_models())
+present = st.lists(st.sets(st.sampled_from(NAMES), min_size=0, max_size=len(NAMES)), min_size=1, max_size=4)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(present)
+def test_any_history_equals_a_rebuild(
+    everything: Path, tmp_path_factory: pytest.TempPathFactory, steps: list[set[str]]
+) -> None:
+    """Models come and go between runs; after each run the graph is what a graph made afresh would be."""
+    place = tmp_path_factory.mktemp("history")
+    source = place / "source"
+    source.mkdir()
+    for step, names in enumerate(steps):
+        for name in NAMES:
+            target = source / name
+            if name in names and not target.exists():
+                shutil.copytree(everything / name, target)
+            elif name not in names and target.exists():
+                shutil.rmtree(target)
+        index(source, place / "grown")
+        index(source, place / f"afresh-{step}")
+        assert answers(place / "grown") == answers(place / f"afresh-{step}")
+        assert set(answers(place / "grown")) == names
+
+
+def test_only_what_is_touched_is_solved(everything: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(everything, source)
+    shutil.rmtree(source / "b" / "c1-g")
+    index(source, tmp_path / "graph")
+    shutil.copytree(everything / "b" / "c1-g", source / "b" / "c1-g")
+    run = writer(tmp_path / "graph", FolderSource(source))
+    with run:
+        from crawl.ingest import ingest
+
+        report = ingest(FolderSource(source), run, budget=0, complete=True, progress=SilentProgress())
+        counts = update(run, mode="default", progress=SilentProgress())
+        run.publish()
+    assert (report.new, report.unchanged) == (1, len(NAMES) - 1)
+    assert counts.components_touched == 1
+    with open_reader(tmp_path / "graph") as connection:
+        touched = connection.sql(
+            "select distinct m.name from edges e join models m on m.model_id = child_id where valid_from_run = 2"
+        )
+        assert all(name.startswith("b/") for (name,) in touched.fetchall())
+
+
+def test_a_run_without_news_changes_nothing(everything: Path, tmp_path: Path) -> None:
+    index(everything, tmp_path / "graph")
+    before = answers(tmp_path / "graph")
+    report = index(everything, tmp_path / "graph")
+    assert (report.new, report.changed, report.bytes_read) == (0, 0, 0)
+    assert answers(tmp_path / "graph") == before
+    with open_reader(tmp_path / "graph") as connection:
+        assert connection.sql("select count(*) from edges where valid_from_run = 2").fetchall() == [(0,)]
+
+
+def test_edges_remember_when_they_held(everything: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(everything, source)
+    index(source, tmp_path / "graph")
+    shutil.rmtree(source / "c" / "c0")
+    index(source, tmp_path / "graph")
+    with open_reader(tmp_path / "graph") as connection:
+        rows = connection.sql(
+            """select p.name, valid_from_run, valid_to_run from edges e
+               join models c on c.model_id = child_id join models p on p.model_id = parent_id
+               where c.name = 'c/c0-g' order by valid_from_run"""
+        ).fetchall()
+    assert rows == [("c/c0", 1, 2), ("c/root", 2, None)]
+
+
+def test_switching_the_mode_solves_everything_again(everything: Path, tmp_path: Path) -> None:
+    index(everything, tmp_path / "graph")
+    before = answers(tmp_path / "graph")
+    for mode in ("paper", "default"):
+        with writer(tmp_path / "graph", FolderSource(everything)) as run:
+            assert update(run, mode=mode, progress=SilentProgress()).components_touched > 0  # type: ignore[arg-type]
+            run.publish()
+    assert answers(tmp_path / "graph") == before
+
+
+def test_true_parents_come_out(everything: Path, tmp_path: Path) -> None:
+    index(everything, tmp_path / "graph")
+    found = answers(tmp_path / "graph")
+    for family in "abc":
+        for i in range(2):
+            assert found[f"{family}/c{i}-g"].parent == f"{family}/c{i}"
+    assert found["a/z-copy"].parent == "a/c0"
+    assert found["a/z-copy"].relation == "copy"
+    assert found["stranger"].parent is None
+    assert found["stranger"].path == ("stranger",)
