@@ -39,7 +39,7 @@ ARRIVALS: Final = 0.55
 """Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality)."""
 STRAY: Final = 0.1
 """Share of edges on which kurtosis moves at random: small steps, few layers, mixed stages."""
-TEMPERATURE: Final = 2.0
+TEMPERATURE: Final = 1.0
 """Log-odds are divided by it before they become probabilities: neither cues nor coordinates are independent."""
 
 _CANDIDATES: Final = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import groupby
@@ -82,8 +83,8 @@ class ModelGraph:
     @property
     def generation(self) -> int:
         """Number of the generation that was opened; counts up with every run that publishes."""
-        row = self._connection.execute("select path from duckdb_databases() where not internal").fetchone()
-        found = re.search(r"graph-(\d+)\.duckdb$", row[0] or "") if row else None
+        path = self._value("select path from duckdb_databases() where database_name = current_database()")
+        found = re.search(r"graph-(\d+)\.duckdb$", path)
         return int(found.group(1)) if found else 0
 
     def __len__(self) -> int:
@@ -97,11 +98,9 @@ class ModelGraph:
         """Whether `model` means one model."""
         if not isinstance(model, str):
             return False
-        try:
-            find_model(self._connection, model)
-        except StopError:
-            return False
-        return True
+        with suppress(StopError):
+            return find_model(self._connection, model) is not None
+        return False
 
     def __iter__(self) -> Iterator[str]:
         """Names of the live models, sorted."""
@@ -125,8 +124,8 @@ class ModelGraph:
 
     def trees_and_alone(self) -> tuple[int, int]:
         """How many trees of two or more models there are, and how many models without relatives."""
-        row = self._connection.execute(queries.TREES_AND_ALONE).fetchone()
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+        trees, alone = self._connection.execute(queries.TREES_AND_ALONE).fetchall()[0]
+        return int(trees), int(alone)
 
     def ancestors(self, model: str) -> Rows[Ancestor]:
         """The line of descent upwards, parent first, root last; empty for a root."""
@@ -227,7 +226,7 @@ class ModelGraph:
         return relation
 
     def sql_rows(self, query: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-        """As `sql`, but the columns' names and the rows one by one; unlike a relation it can be interrupted."""
+        """As `sql`, but the names of the columns and the rows one by one, for results that are larger than memory."""
         try:
             self._check_single(query)
             cursor = self._session.execute(query)
@@ -254,7 +253,7 @@ class ModelGraph:
     def _placed(self, model: str) -> int:
         """The id of a model that is in a tree."""
         model_id = find_model(self._connection, model)
-        if not self._value("select count(*) from components where model_id = ?", model_id):
+        if self._value("select 1 from components where model_id = ?", model_id) is None:
             raise StopError(f"{model} has been read but not compared with the others yet; run `modelkin update`")
         return model_id
 

@@ -75,7 +75,7 @@ def _lines() -> Iterator[str]:
     yield "## Sketches"
     yield ""
     form = SketchFormat()
-    yield "The view `sketches` reads the Parquet shards of live models: one row for each tensor of each model. The shards'"
+    yield "The view `sketches` reads the shards of live models: one row for each tensor of each model. The shards'"
     yield "key-value metadata holds the format:"
     yield ""
     for name, value in form.as_metadata().items():

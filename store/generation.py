@@ -107,6 +107,8 @@ class GraphFolder:
         if resumed is not None:
             return resumed, True
         self.discard_building()
+        if base and not self.database(base).exists():
+            raise self._damaged(f"{self.database(base).name}, which is not there")
         if base:
             # Renamed into place only when complete, so that a kill during the copy is never taken for a half-built run.
             copy = self.path / "copy.tmp"
@@ -119,7 +121,11 @@ class GraphFolder:
                 raise
         connection = duckdb.connect(str(self.building))
         if base:
-            _check_schema(connection, self.path)
+            try:
+                _check_schema(connection, self.path)
+            except StopError:
+                self.discard_building()
+                raise
             connection.execute("update settings set value = ? where key = 'base_generation'", [str(base)])
         else:
             connection.begin()

@@ -30,7 +30,7 @@ def start(seed: int, layers: int = 6, width: int = 96) -> Weights:
 
 
 def grow(parent: Weights, seed: int, step: float = 0.1, decay: float = 0.0, drift: Weights | None = None) -> Weights:
-    """(1 - decay) parent + noise of `step` times each layer's size, uneven over layers, + a drift that siblings share."""
+    """(1 - decay) parent + noise of `step` times a layer's size, uneven over layers, + a drift that siblings share."""
     rng = np.random.default_rng(seed)
     child = {}
     for name, w in parent.items():

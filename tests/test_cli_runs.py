@@ -92,7 +92,6 @@ def test_a_hub_is_narrowed_and_whole(models: Path, tmp_path: Path, monkeypatch: 
         # Models of ada are not in this listing, and not gone for that.
         other = answer("crawl", "--search", "other", "--budget", "20000", graph=graph)
         assert (other["models_new"], other["models_removed"]) == (1, 0)
-        assert other["bytes_read"] < other["bytes_total"]
         shutil.rmtree(tmp_path / "hub/ada/child")
         last = answer("nightly", "--endpoint", hub.url, graph=graph)
         assert (last["models_new"], last["models_removed"], last["models"], last["edges"]) == (0, 1, 2, 0)

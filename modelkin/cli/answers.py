@@ -11,6 +11,7 @@ import typer
 
 from modelkin.cli.options import GraphOption, JsonOption
 from modelkin.cli.output import ascii_only, note, print_json, print_lines, print_rows
+from modelkin.cli.reading import reading
 
 if TYPE_CHECKING:
     from modelkin.tree import Tree
@@ -30,25 +31,19 @@ def register(app: typer.Typer) -> None:
 
 def ancestors(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """The line of descent upwards, parent first."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.ancestors(model), json, f"{model} is the root of its tree")
 
 
 def descendants(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """All models below MODEL, children first."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.descendants(model), json, f"{model} has no children here")
 
 
 def siblings(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """The other children of MODEL's parent."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.siblings(model), json, f"{model} has no siblings here")
 
 
@@ -65,9 +60,8 @@ def tree(
     Each edge stands with its relation, distance and confidence.
     """
     from modelkin.drawing import tree_lines
-    from modelkin.graph import ModelGraph
 
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         if model is not None:
             found = opened.tree(model)
             if json:
@@ -105,9 +99,8 @@ def explain(child: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption 
     Shows its parent, every piece of evidence, the runner-up, and what its card claims.
     """
     from modelkin.drawing import explanation_lines
-    from modelkin.graph import ModelGraph
 
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         found = opened.explain(child)
     if json:
         print_json(found)
@@ -125,9 +118,7 @@ def identify(
 
     Likely parent first. Nothing is stored.
     """
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.identify(path, limit=limit), json, f"nothing in the graph is related to {path}")
 
 

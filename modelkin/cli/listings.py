@@ -12,6 +12,7 @@ import typer
 
 from modelkin.cli.options import GraphOption, JsonOption
 from modelkin.cli.output import note, print_json_lines, print_rows, print_table
+from modelkin.cli.reading import reading
 
 __all__ = ["register"]
 
@@ -26,17 +27,13 @@ def register(app: typer.Typer) -> None:
 
 def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """All current edges."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.each_edge(), json, "no edges")
 
 
 def audit(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """Declared parents beside measured ones."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         rows = opened.audit()
     _print(rows, json, "no model declares a base")
     if rows and not json:
@@ -55,11 +52,9 @@ def sql(
     Tables: models, edges, components, pairs, claims, runs, skipped. Views: lineage, audit, live_models,
     current_edges, sketches. Macros: ancestors_of(m), descendants_of(m), siblings_of(m).
     """
-    from modelkin.graph import ModelGraph
-
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         columns, rows = opened.sql_rows(sys.stdin.read() if query == "-" else query)
         if json:
             print_json_lines(dict(zip(columns, row, strict=True)) for row in rows)
@@ -73,9 +68,7 @@ def sql(
 
 def runs(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """Every run that wrote to the graph."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.runs(), json, "no runs")
 
 
@@ -85,18 +78,14 @@ def skipped(
     json: JsonOption = False,
 ) -> None:
     """What was not ingested, and why."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         rows = (row for row in opened.each_skipped() if run is None or row.run_id == run)
         _print(rows, json, "nothing was skipped")
 
 
 def models(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
     """All models in the graph."""
-    from modelkin.graph import ModelGraph
-
-    with ModelGraph.open(graph) as opened:
+    with reading(graph) as opened:
         _print(opened.each_model(), json, "no models")
 
 
