@@ -72,25 +72,35 @@ create macro siblings_of(m) as table
     order by model;
 
 create view audit as
+    with claimed as (
+        -- Two sources may hold a model of one name: a card means the one beside it, if there is one.
+        select k.model_id, k.value, k.stated_in, b.model_id as base_id
+        from claims k
+        join live_models m on m.model_id = k.model_id
+        left join live_models b on b.name = k.value
+        where k.field = 'base_model'
+        qualify row_number() over (
+            partition by k.model_id, k.value, k.stated_in order by b.source = m.source desc, b.source
+        ) = 1
+    )
     select
         m.name as model,
         k.value as claimed_parent,
         p.name as measured_parent,
         e.confidence,
         case
-            when b.model_id is null then 'unknown base'
-            when list_contains(c.path, b.model_id) and b.model_id = e.parent_id then 'confirmed'
-            when list_contains(c.path, b.model_id) and b.model_id <> m.model_id then 'confirmed, not direct'
-            when list_contains(bc.path, m.model_id) and b.model_id <> m.model_id then 'reversed'
+            when k.base_id is null then 'unknown base'
+            when k.base_id = e.parent_id then 'confirmed'
+            when list_contains(c.path, k.base_id) and k.base_id <> m.model_id then 'confirmed, not direct'
+            when list_contains(bc.path, m.model_id) and k.base_id <> m.model_id then 'reversed'
             when bc.root_id = c.root_id then 'contradicted'
             else 'unrelated'
         end as verdict,
         k.stated_in
-    from live_models m
-    join claims k on k.model_id = m.model_id and k.field = 'base_model'
+    from claimed k
+    join live_models m on m.model_id = k.model_id
     join components c on c.model_id = m.model_id
-    left join live_models b on b.name = k.value
-    left join components bc on bc.model_id = b.model_id
+    left join components bc on bc.model_id = k.base_id
     left join current_edges e on e.child_id = m.model_id
     left join models p on p.model_id = e.parent_id;
 comment on view audit is 'Claimed parents (base_model) beside measured ones: confirmed; confirmed, not direct; reversed; contradicted; unrelated; unknown base.';
