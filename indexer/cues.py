@@ -45,7 +45,8 @@ PairCues = Mapping[str, float]
 def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     """All cues of the pair of rows a -> b. Antisymmetric: those of b -> a are the negatives."""
     shared = family.present[a] & family.present[b]
-    x, y = family.samples[a], family.samples[b]
+    precision = int(max(family.precision[a], family.precision[b]))
+    x, y = family.samples_at(precision)[[a, b]]
     difference = y - x
     starts = family.starts[:-1]
     counts = np.diff(family.starts).astype(np.float64)
@@ -79,8 +80,8 @@ def _fall(
 ) -> float:
     """Mean over layers of the sign of the fall of kurtosis from a to b, of layers where it is more than chance.
 
-    `change` is |a - b|^2 over the mean squared norm. A sample kurtosis of n Gaussian values has variance 24 / n; that of
-    the difference of two correlated ones shrinks with their change. Heavier tails have more, as the square.
+    `change` is |a - b|^2 over the mean squared norm. A sample kurtosis of n Gaussian values has variance 24 / n; that
+    of the difference of two correlated ones shrinks with their change. Heavier tails have more, as the square.
     """
     known = np.isfinite(a) & np.isfinite(b)
     if not known.any():

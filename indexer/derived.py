@@ -26,6 +26,9 @@ _LEAST_ZEROS: Final = 0.02
 """Share of weights that must have become zero for "pruned"."""
 
 
+_SHORT: Final = ("I", "U", "F8")
+
+
 def _fraction(hit: NDArray[np.bool_]) -> float:
     return float(hit.mean()) if hit.size else 0.0
 
@@ -83,24 +86,43 @@ def _on_lattice(family: Family, a: int, b: int) -> bool:
     return total > 0 and hits >= 0.5 * total
 
 
-def find_derived(family: Family, squared: NDArray[np.float64]) -> dict[int, tuple[int, str]]:
-    """Row -> (row that it was computed from, relation), over one component.
+def find_derived(
+    family: Family, squared: NDArray[np.float64], correlation: NDArray[np.float64]
+) -> dict[int, tuple[int, str]]:
+    """Row -> (row that it was computed from, relation), over one component; `squared` and `correlation` are n x n.
 
-    `squared` is n x n. Only the eight nearest are tried: what a model was computed from is nearer than what it was
-    trained from. Chains (a cast of a pruned copy) come out as chains; a circle cannot arise, for each relation loses
-    information.
+    Models stored as integers or float8 whose scales lie elsewhere have no distance to speak of, but a correlation: they
+    hang on the float model that they correlate with most. Of the rest, only the eight nearest are tried: what a model
+    was computed from is nearer than what it was trained from. A circle cannot arise: each relation loses information.
     """
-    n = len(family)
     found: dict[int, tuple[int, str]] = {}
-    for b in range(n):
-        for a in np.argsort(squared[b], kind="stable")[:9]:
-            if a == b or not np.isfinite(squared[b, a]):
-                continue
-            relation = derivation(family, int(a), b)
-            if relation is not None and not _leads_to(found, int(a), b):
-                found[b] = (int(a), relation)
-                break
+    short = _short(family)
+    for b in range(len(family)):
+        if short[b] and not short.all():
+            a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
+            found[b] = (a, derivation(family, a, b) or "quantized")
+            continue
+        near = [int(a) for a in np.argsort(squared[b], kind="stable")[:9] if a != b and np.isfinite(squared[b, a])]
+        sources = {a: relation for a in near if (relation := derivation(family, a, b)) is not None}
+        if not sources:
+            continue
+        # A pruned model fits a cast of its original nearly as well as the original: the closest in its own values wins,
+        # and of those that are as close, the one that rounding has not touched.
+        kept = family.samples[b] != 0
+        apart = {a: float(((family.samples[a] - family.samples[b])[kept] ** 2).sum()) for a in sources}
+        close = 1.02 * min(apart.values())
+        best = min(sources, key=lambda a: (apart[a] > close, family.precision[a], apart[a], a))
+        if not _leads_to(found, best, b):
+            found[b] = (best, sources[best])
     return found
+
+
+def _short(family: Family) -> NDArray[np.bool_]:
+    """n: is most of the model stored in eight bits or as integers?"""
+    share = np.zeros(len(family))
+    for tensor, elements in zip(family.measured, family.elements, strict=True):
+        share += elements * np.array([dtype.startswith(_SHORT) for dtype in tensor.dtypes])
+    return np.asarray(share > 0.5 * family.elements.sum())
 
 
 def _leads_to(found: dict[int, tuple[int, str]], row: int, target: int) -> bool:

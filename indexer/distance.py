@@ -125,7 +125,13 @@ def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b:
     """Measure pairs (a[i], b[i]) of rows of the family; `rows` is `normalised(family)`."""
     a = np.asarray(a, np.int64)
     b = np.asarray(b, np.int64)
-    squared, values = _squared(family.samples, family.starts, family.elements, family.present, a, b)
+    squared, values = np.zeros(a.size), np.zeros(a.size)
+    precision = np.maximum(family.precision[a], family.precision[b])
+    for level in np.unique(precision):
+        at = precision == level
+        squared[at], values[at] = _squared(
+            family.samples_at(int(level)), family.starts, family.elements, family.present, a[at], b[at]
+        )
     weights = np.sqrt(family.elements)
     both = family.present[a] & family.present[b]
     shared = both @ weights / weights.sum()

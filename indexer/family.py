@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from store.dtypes import DTYPES
 from store.records import TensorSketch
 
-__all__ = ["Family", "TensorColumn", "make_family", "sample_values"]
+__all__ = ["PRECISIONS", "Family", "TensorColumn", "make_family", "sample_values"]
+
+PRECISIONS: Final[tuple[Any, ...]] = (None, np.float16, ml_dtypes.bfloat16)
+"""From long to short: float32 and float64 (never rounded), float16, bfloat16."""
+
+
+def _rounded(samples: NDArray[np.float64], dtype: Any) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.asarray(samples.astype(dtype).astype(np.float64))
+
 
 def sample_values(sketch: TensorSketch) -> NDArray[np.float64]:
     """The coordinate samples of a sketch as float64, in the order of the seeded positions."""
@@ -80,6 +91,30 @@ class Family:
     def samples(self) -> NDArray[np.float64]:
         """n x M: the samples of the measured tensors, side by side."""
         return np.concatenate([t.samples for t in self.measured], axis=1)
+
+    @cached_property
+    def precision(self) -> NDArray[np.int64]:
+        """n: the shortest float that holds a model's values, as an index into PRECISIONS. Read from the values, not
+        from the dtype: many a bfloat16 model was saved as float32."""
+        result = np.zeros(len(self), np.int64)
+        for level, dtype in enumerate(PRECISIONS):
+            if dtype is not None:
+                result[(_rounded(self.samples, dtype) == self.samples).mean(axis=1) >= 0.999] = level
+        return result
+
+    @cached_property
+    def _samples_by_precision(self) -> tuple[NDArray[np.float64], ...]:
+        coarsest = int(self.precision.max(initial=0))
+        rounded = [
+            self.samples if dtype is None or (self.precision == level).all() else _rounded(self.samples, dtype)
+            for level, dtype in enumerate(PRECISIONS[: coarsest + 1])
+        ]
+        return tuple(rounded)
+
+    def samples_at(self, precision: int) -> NDArray[np.float64]:
+        """n x M: the samples rounded to a precision. Two models compare at the shorter one's: rounding is no training,
+        and all children saved in bfloat16 share that of their float32 parent's values."""
+        return self._samples_by_precision[precision]
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

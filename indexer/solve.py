@@ -81,8 +81,9 @@ def solve_component(family: Family) -> Component:
     pairs: tuple[Pair, ...] = ()
     if len(tree) > 1:
         measured = _measure(tree, normalised(tree))
-        squared = _matrix(measured, len(tree))
-        derived = find_derived(tree, squared)
+        squared = _matrix(measured, measured.squared, len(tree), 0.0, np.inf)
+        correlation = _matrix(measured, measured.correlation, len(tree), 1.0, -np.inf)
+        derived = find_derived(tree, squared, correlation)
         core = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
         inner = tree.take(core)
         inside = squared[np.ix_(core, core)]
@@ -95,7 +96,7 @@ def solve_component(family: Family) -> Component:
 
         ancestry = recover(inside, cues)
         edges += _core_edges(inner, inside, ancestry, cues)
-        edges += [_derived_edge(tree, squared, row, *found) for row, found in derived.items()]
+        edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         pairs = _nearest_pairs(tree, measured)
     for original, rows in copies.items():
         edges += [_copy_edge(family, original, row, len(rows)) for row in rows]
@@ -117,12 +118,14 @@ def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:
     return measure_pairs(tree, rows, pairs[:, 0], pairs[:, 1])
 
 
-def _matrix(pairs: Pairs, n: int) -> NDArray[np.float64]:
-    squared = np.full((n, n), np.inf)
-    squared[pairs.a, pairs.b] = pairs.squared
-    squared[pairs.b, pairs.a] = pairs.squared
-    np.fill_diagonal(squared, 0.0)
-    return squared
+def _matrix(
+    pairs: Pairs, values: NDArray[np.float64], n: int, diagonal: float, unmeasured: float
+) -> NDArray[np.float64]:
+    matrix = np.full((n, n), unmeasured)
+    matrix[pairs.a, pairs.b] = values
+    matrix[pairs.b, pairs.a] = values
+    np.fill_diagonal(matrix, diagonal)
+    return matrix
 
 
 def _rms(family: Family, squared: float) -> float:
@@ -210,17 +213,29 @@ def _ancestor_evidence(
     return found
 
 
-def _derived_edge(tree: Family, squared: NDArray[np.float64], child: int, parent: int, relation: str) -> Edge:
+def _derived_edge(
+    tree: Family,
+    squared: NDArray[np.float64],
+    correlation: NDArray[np.float64],
+    child: int,
+    parent: int,
+    relation: str,
+) -> Edge:
     says = {
         "cast": "rounding the parent to a shorter float gives the child",
         "quantized": "the child lies on an even lattice around the parent",
         "pruned": "the child is the parent with more zeros",
     }[relation]
+    distance = _rms(tree, squared[parent, child])
+    size = _rms(tree, float(tree.norms[parent].sum()))
+    if distance > size:
+        # Stored in units of a scale that lies elsewhere: what the correlation leaves unexplained.
+        distance = size * float(np.sqrt(max(0.0, 1 - correlation[parent, child] ** 2)))
     return Edge(
         child_id=int(tree.model_ids[child]),
         parent_id=int(tree.model_ids[parent]),
         relation=relation,
-        distance=_rms(tree, squared[parent, child]),
+        distance=distance,
         confidence=DERIVED_CONFIDENCE,
         runner_up_id=None,
         runner_up_confidence=None,

@@ -82,6 +82,8 @@ class GraphWriter:
 
     def _close(self) -> None:
         try:
+            # A query that Ctrl-C broke off runs on, and closing would wait for it.
+            self.connection.interrupt()
             self.connection.close()
         except duckdb.Error:
             # Closing flushes the write-ahead log; on a full disk that fails, and the log is replayed by the next run.

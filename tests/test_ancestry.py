@@ -100,6 +100,29 @@ def test_copies_casts_quantised_and_pruned_hang_on_their_original() -> None:
     assert {child: parent for child, (parent, _) in found.items() if not child.startswith("z-")} == truth
 
 
+def test_integers_with_a_scale_elsewhere_hang_on_what_they_correlate_with() -> None:
+    models, truth = three_levels(4)
+    models["z-int8"] = {k: np.round(w / (np.abs(w).max() / 127)).astype(np.int8) for k, w in models["c2-g1"].items()}
+    found = parents_of(family_of(models))
+    assert found.pop("z-int8") == ("c2-g1", "quantized")
+    assert {child: parent for child, (parent, _) in found.items()} == truth
+
+
+@pytest.mark.parametrize("stored", [np.float16, np.float32])
+def test_children_of_lower_precision_are_no_kin_through_rounding(stored: type) -> None:
+    """All children are rounded to float16, the root is not: their shared rounding must not make them siblings' parents.
+
+    Steps are below the rounding error, and some children were saved as float32 again.
+    """
+    root = start(3)
+    tuned = {f"c{i}": grow(root, 30 + i, 0.0004) for i in range(4)}
+    models = {"root": root} | {
+        name: {k: w.astype(np.float16).astype(stored) for k, w in weights.items()} for name, weights in tuned.items()
+    }
+    found = parents_of(family_of(models))
+    assert {name: found[name][0] for name in tuned} == dict.fromkeys(tuned, "root")
+
+
 def test_a_merged_lora_is_named() -> None:
     rng = np.random.default_rng(0)
     base = {f"layers.{i}.v_proj.weight": (rng.standard_normal((128, 128)) * 0.05).astype(np.float32) for i in range(4)}
