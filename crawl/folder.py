@@ -14,6 +14,7 @@ from crawl.local_file import LocalReader, open_below, read_text_below, resolve_b
 from crawl.names import MAX_NAME, escaped, is_plain_path
 from crawl.source import FileRef, ModelRef, SkippedModel
 from store.errors import SkipError, StopError
+from store.generation import is_graph
 
 __all__ = ["FolderSource"]
 
@@ -113,6 +114,9 @@ class FolderSource:
                 if not folder:
                     raise StopError(f"the folder {escaped(self._root)} cannot be read: {reason}") from error
                 yield SkippedModel(folder, "unreadable", f"the folder {folder} cannot be read: {reason}", path=folder)
+                continue
+            if folder and is_graph(file.name for file in entries.files):
+                # `modelkin index .` leaves its graph among the models.
                 continue
             waiting += [f"{folder}/{name}" if folder else name for name in entries.folders]
             yield from self._models_of(folder, entries)

@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,11 +23,17 @@ from store.format import SCHEMA_VERSION
 from store.schema import create_schema, sketches_view
 from store.shards import fsync_directory
 
-__all__ = ["CURRENT", "KEPT_GENERATIONS", "GraphFolder", "open_reader"]
+__all__ = ["CURRENT", "KEPT_GENERATIONS", "GraphFolder", "is_graph", "open_reader"]
 
 CURRENT: Final = "CURRENT"
 KEPT_GENERATIONS: Final = 2
 _NAME: Final = re.compile(r"graph-(\d{6})\.duckdb")
+
+
+def is_graph(names: Iterable[str]) -> bool:
+    """Are these the files of a graph, finished or not?"""
+    present = set(names)
+    return "LOCK" in present and bool(present & {CURRENT, "building.duckdb"})
 
 
 class GraphFolder:

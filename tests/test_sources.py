@@ -236,3 +236,12 @@ def test_text_is_cut_at_its_limit_and_read_whatever_it_is(tmp_path: Path) -> Non
     assert source.read_text(found, "README.md", 100) == "ab\ufffd\ufffdcd"
     assert source.read_text(found, "README.md", 2) == "ab"
     assert source.read_text(found, "config.json", 2) is None
+
+
+def test_a_graph_among_the_models_is_no_model(tmp_path: Path) -> None:
+    weights(tmp_path / "a" / "model.safetensors", "w")
+    for name in ("LOCK", "CURRENT", "graph-000001.duckdb", "sketches/arch=x/1.parquet"):
+        path = tmp_path / "graph" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [item.name for item in FolderSource(tmp_path).models()] == ["a"]

@@ -1,0 +1,199 @@
+"""The slow proof that a kill harms nothing: `modelkin index` killed by SIGKILL at random moments, checked after each.
+
+In rounds: models come and go in a folder; an unbroken run on a copy of the graph says what must come out; runs on the
+graph itself are killed over crawl, update and swap; then one may finish. After each kill the graph has to answer as
+before the round, or as after it when the swap was done. The last line of the output is the result as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from crawl.folder import FolderSource
+from crawl.source import ModelRef
+from store.generation import GraphFolder, open_reader
+from tests.runs import Placed, answers, leftovers
+from tests.weights import family
+
+_KILLS_A_ROUND: Final = 6
+_PATIENCE: Final = 600.0
+"""Seconds that one run may take."""
+_PHASES: Final = {"reading models": "crawl", "recovering Model Trees": "update"}
+
+
+class Failure(Exception):
+    """The graph is not what it should be."""
+
+
+class Proof:
+    """A folder of models that changes, its graph, and what has been seen so far."""
+
+    def __init__(self, folder: Path, pool: Path, chance: random.Random) -> None:
+        self.source = folder / "source"
+        self.graph = folder / "graph"
+        self._unbroken = folder / "unbroken"
+        self._said = folder / "said.txt"
+        self._pool = pool
+        self._names = [item.name for item in FolderSource(pool).models() if isinstance(item, ModelRef)]
+        if not self._names:
+            raise SystemExit(f"error: no models in {pool}")
+        self._chance = chance
+        self.counts: Counter[str] = Counter()
+        self.source.mkdir()
+
+    def round(self, deadline: float) -> None:
+        """One change of the source, some kills, and one run that may finish."""
+        self._change(share=0.2 if self.counts["rounds"] else 0.7)
+        before = answers(self.graph) if GraphFolder(self.graph).current() else None
+        old = open_reader(self.graph) if before is not None else None
+        shutil.rmtree(self._unbroken, ignore_errors=True)
+        if self.graph.exists():
+            shutil.copytree(self.graph, self._unbroken, copy_function=_link_shards)
+        took = self._run(self._unbroken)
+        after = answers(self._unbroken)
+        for _ in range(_KILLS_A_ROUND):
+            if time.monotonic() > deadline or not self._kill(took):
+                break
+            self._check(before, after)
+        self._run(self.graph)
+        self._expect(answers(self.graph) == after, "the run after the kills ended where an unbroken one does")
+        self._expect(not leftovers(self.graph), f"nothing left behind; found {leftovers(self.graph)}")
+        if old is not None and before is not None:
+            (count,) = old.execute("select count(*) from live_models").fetchone() or (None,)
+            self._expect(count == len(before), "a reader that opened the graph before still reads it")
+            old.close()
+        self.counts["rounds"] += 1
+
+    def _change(self, share: float) -> None:
+        """Some models come that were not there, others go."""
+        for name in self._chance.sample(self._names, max(1, round(share * len(self._names)))):
+            target = self.source / name
+            if target.exists():
+                shutil.rmtree(target)
+            else:
+                shutil.copytree(self._pool / name, target, copy_function=_link)
+
+    def _start(self, graph: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "modelkin", "index", str(self.source), "--graph", str(graph), "--json"]
+        with self._said.open("wb") as said:
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+
+    def _run(self, graph: Path) -> float:
+        """A run that is let alone; returns the seconds that it held the graph."""
+        process = self._start(graph)
+        begun = self._begun(process, graph)
+        status = process.wait(_PATIENCE)
+        self._expect(status == 0, f"a run that nobody disturbs succeeds; status {status}: {self._said.read_text()}")
+        return time.monotonic() - begun
+
+    def _begun(self, process: subprocess.Popen[bytes], graph: Path) -> float:
+        """Wait until the run holds the graph: importing takes longer than many a crawl."""
+        lock, own = graph / "LOCK", str(process.pid)
+        while process.poll() is None and not (lock.exists() and lock.read_text().strip() == own):
+            time.sleep(0.002)
+        return time.monotonic()
+
+    def _kill(self, took: float) -> bool:
+        """Kill a run at a random moment of the time that it takes, or right when it swaps; False if it was done."""
+        process = self._start(self.graph)
+        begun = self._begun(process, self.graph)
+        if self._chance.random() < 0.25:
+            pointer = self.graph / "CURRENT.tmp"
+            pointer.unlink(missing_ok=True)
+            while not pointer.exists() and process.poll() is None:
+                pass
+        else:
+            moment = begun + self._chance.uniform(0.0, 1.05 * took)
+            while time.monotonic() < moment and process.poll() is None:
+                time.sleep(0.001)
+        process.kill()
+        if process.wait() == 0:
+            self.counts["finished"] += 1
+            return False
+        self.counts["kills"] += 1
+        self.counts[f"killed in {self._phase()}"] += 1
+        return True
+
+    def _phase(self) -> str:
+        """What the killed run was at, by what it had said."""
+        if (self.graph / "CURRENT.tmp").exists() or not GraphFolder(self.graph).building.exists():
+            return "swap or start"
+        ended = phase = "start"
+        for line in self._said.read_text().splitlines():
+            name = line.partition(":")[0]
+            phase = _PHASES.get(name, phase)
+            ended = phase if " in " in line and name in _PHASES else ended
+        return "swap or start" if ended == "update" else phase
+
+    def _check(self, before: dict[str, Placed] | None, after: dict[str, Placed]) -> None:
+        if GraphFolder(self.graph).current() is None:
+            self._expect(before is None, "the graph is still there")
+            return
+        found = answers(self.graph)
+        if found == after and found != before:
+            self.counts["killed after the swap"] += 1
+        self._expect(found in (before, after), "the graph answers as before the run or as after it")
+
+    def _expect(self, holds: bool, what: str) -> None:
+        self.counts["checks"] += 1
+        if not holds:
+            raise Failure(f"round {self.counts['rounds']}, after {self.counts['kills']} kills: expected that {what}")
+
+
+def _link(old: str, new: str) -> object:
+    try:
+        os.link(old, new)
+    except OSError:
+        return shutil.copy2(old, new)
+    return new
+
+
+def _link_shards(old: str, new: str) -> object:
+    """Shards never change, so that one file serves both graphs; databases do."""
+    return _link(old, new) if old.endswith(".parquet") else shutil.copy2(old, new)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/kill_test", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long to go on")
+    parser.add_argument("--source", type=Path, help="a folder of models; small ones are made when it is left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the changes and the moments")
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="modelkin-kill-"))
+    pool = options.source
+    if pool is None:
+        pool = folder / "pool"
+        for at in range(30):
+            family(pool, f"family-{at:02d}", at + 1, 9)
+    started = time.monotonic()
+    proof = Proof(folder, pool, random.Random(options.seed))
+    failure = ""
+    try:
+        while time.monotonic() < started + options.seconds:
+            proof.round(started + options.seconds)
+            print(f"{time.monotonic() - started:6.0f} s", *(f"{k}: {v}" for k, v in proof.counts.items()), sep="  ")
+            sys.stdout.flush()
+    except Failure as error:
+        failure = str(error)
+        print(f"FAILED: {failure}; all files are in {folder}")
+    else:
+        shutil.rmtree(folder)
+    result = {**proof.counts, "seconds": round(time.monotonic() - started, 1), "seed": options.seed, "failure": failure}
+    print(json.dumps({key.replace(" ", "_"): value for key, value in result.items()}))
+    return 1 if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
