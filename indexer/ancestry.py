@@ -37,6 +37,8 @@ ROOT: Final = 1.5
 """Weight of a tree's cost in the score of its root."""
 ARRIVALS: Final = 0.55
 """Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality)."""
+SPECIALIZATION: Final = 0.65
+"""Prior probability that a tree's edges are specialization: most published children are fine-tuned."""
 STRAY: Final = 0.1
 """Share of edges on which kurtosis moves at random: small steps, few layers, mixed stages."""
 TEMPERATURE: Final = 1.0
@@ -164,7 +166,7 @@ def _score(costs: NDArray[np.float64], parent: NDArray[np.int64], cues: Cues) ->
     fall = np.array([edge["kurtosis"] for edge in edges if edge["zeros"] == 0.0])
     # Kurtosis falls in specialization and rises in generalization. The stage is not known, but one stage governs
     # most of a tree: either sign, as long as it is one sign, speaks for a root.
-    stage = np.logaddexp(_monotone(fall), _monotone(-fall))
+    stage = np.logaddexp(np.log(SPECIALIZATION) + _monotone(fall), np.log(1 - SPECIALIZATION) + _monotone(-fall))
     total = float(costs[parent[children], children].sum())
     return float(stage - ROOT * total - ARRIVALS * np.log(_subtree_sizes(parent)).sum())
 

@@ -71,6 +71,8 @@ class Family:
     content_hashes: tuple[str, ...]
     created: NDArray[np.float64]
     """Seconds since 1970 as the source says, NaN where it does not."""
+    counters: NDArray[np.float64]
+    """Training steps that BatchNorm counted (num_batches_tracked), NaN where a model has no counter."""
     tensors: tuple[TensorColumn, ...]
     projections: Mapping[str, NDArray[np.float32]]
     """Tensor -> n x k*k; NaN rows where a model has none."""
@@ -160,6 +162,7 @@ class Family:
             tuple(self.names[i] for i in at),
             tuple(self.content_hashes[i] for i in at),
             self.created[at],
+            self.counters[at],
             tuple(
                 TensorColumn(
                     t.name,
@@ -239,9 +242,16 @@ def make_family(
         tuple(model[1] for model in models),
         tuple(model[2] for model in models),
         np.array([model[3] for model in models], np.float64),
+        np.array([_counter(model[4]) for model in models], np.float64),
         tuple(columns),
         projections,
     )
+
+
+def _counter(sketches: Sequence[TensorSketch]) -> float:
+    """The median of a model's step counters: layers that were added or frozen later count fewer."""
+    counts = [s.maximum for s in sketches if s.tensor.endswith("num_batches_tracked") and s.elements == 1]
+    return float(np.median(counts)) if counts else float("nan")
 
 
 def _scalar(rows: Mapping[int, TensorSketch], n: int, field: str) -> NDArray[np.float64]:

@@ -35,9 +35,7 @@ class Relative:
     probability: float
 
 
-def identify(
-    connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Model, *, limit: int
-) -> list[Relative]:
+def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Model, *, limit: int) -> list[Relative]:
     """Relatives of `model` among the live models, likely parent first, then children, then by distance.
 
     The model is placed as an update would place it, so the answer is what `index` would say. Empty when nothing of

@@ -239,9 +239,7 @@ def _derived_edge(
         confidence=DERIVED_CONFIDENCE,
         runner_up_id=None,
         runner_up_confidence=None,
-        evidence=(
-            Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),
-        ),
+        evidence=(Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),),
     )
 
 

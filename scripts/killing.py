@@ -107,12 +107,12 @@ class Proof:
 
     def _kill(self, took: float) -> bool:
         """Kill a run at a random moment of the time that it takes, or right when it swaps; False if it was done."""
+        pointer = self.graph / "CURRENT.tmp"
+        there = _stamp(pointer)
         process = self._start(self.graph)
         begun = self._begun(process, self.graph)
         if self._chance.random() < 0.25:
-            pointer = self.graph / "CURRENT.tmp"
-            pointer.unlink(missing_ok=True)
-            while not pointer.exists() and process.poll() is None:
+            while _stamp(pointer) in (there, None) and process.poll() is None:
                 pass
         else:
             moment = begun + self._chance.uniform(0.0, 1.05 * took)
@@ -123,19 +123,16 @@ class Proof:
             self.counts["finished"] += 1
             return False
         self.counts["kills"] += 1
-        self.counts[f"killed in {self._phase()}"] += 1
+        swapping = _stamp(pointer) != there
+        self.counts[f"killed in {'swap' if swapping else self._phase()}"] += 1
         return True
 
     def _phase(self) -> str:
         """What the killed run was at, by what it had said."""
-        if (self.graph / "CURRENT.tmp").exists() or not GraphFolder(self.graph).building.exists():
-            return "swap or start"
-        ended = phase = "start"
+        phase = "start"
         for line in self._said.read_text().splitlines():
-            name = line.partition(":")[0]
-            phase = _PHASES.get(name, phase)
-            ended = phase if " in " in line and name in _PHASES else ended
-        return "swap or start" if ended == "update" else phase
+            phase = _PHASES.get(line.partition(":")[0], phase)
+        return phase
 
     def _check(self, before: dict[str, Placed] | None, after: dict[str, Placed]) -> None:
         if GraphFolder(self.graph).current() is None:
@@ -143,13 +140,22 @@ class Proof:
             return
         found = answers(self.graph)
         if found == after and found != before:
-            self.counts["killed after the swap"] += 1
+            self.counts["swap was done"] += 1
         self._expect(found in (before, after), "the graph answers as before the run or as after it")
 
     def _expect(self, holds: bool, what: str) -> None:
         self.counts["checks"] += 1
         if not holds:
             raise Failure(f"round {self.counts['rounds']}, after {self.counts['kills']} kills: expected that {what}")
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Tells one file from the next of the same name."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    return state.st_ino, state.st_mtime_ns
 
 
 def _link(old: str, new: str) -> object:

@@ -17,7 +17,7 @@ from tests.weights import Weights
 __all__ = ["directed_accuracy", "family_of", "grow", "parents_of", "start"]
 
 FORM = SketchFormat(projection=32)
-NAMES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "|i1": "I8"}
+NAMES = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "|i1": "I8", "<i8": "I64"}
 
 
 def start(seed: int, layers: int = 6, width: int = 96) -> Weights:

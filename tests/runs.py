@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
+
 from crawl.folder import FolderSource
 from crawl.ingest import IngestReport, ingest
 from crawl.source import Source
@@ -14,7 +16,21 @@ from store.generation import open_reader
 from store.progress import Progress, SilentProgress
 from store.writer import GraphWriter
 
-__all__ = ["Placed", "answers", "index", "leftovers", "related", "skipped"]
+__all__ = [
+    "GOOD",
+    "Placed",
+    "answers",
+    "change_setting",
+    "check_pair",
+    "index",
+    "leftovers",
+    "related",
+    "skipped",
+    "writer",
+]
+
+GOOD = ("good/root", "good/child-0")
+"""What `tests.weights.family(source, "good", ...)` writes: beside all that is bad there are two that are related."""
 
 
 class Placed(NamedTuple):
@@ -87,3 +103,31 @@ def leftovers(graph: Path) -> list[str]:
     known = ("CURRENT", "LOCK", "graph-*.duckdb", "sketches/arch=*/*.parquet")
     kept = {path for pattern in known for path in graph.glob(pattern)}
     return sorted(str(path.relative_to(graph)) for path in graph.rglob("*") if path.is_file() and path not in kept)
+
+
+def check_pair(
+    source: Path, graph: Path, rows: int = 1, live: frozenset[str] = frozenset(), first: Source | None = None
+) -> dict[str, Any]:
+    """Index a source that holds GOOD, `live`, and what is told in `rows` rows of `skipped`; look; index again.
+
+    The first run reads from `first` where given. Returns the first of the rows.
+    """
+    report = index(first or source, graph, workers=1)
+    found = answers(graph)
+    assert set(found) == {*GOOD, *live}
+    assert related(graph, *GOOD)
+    told = skipped(graph)
+    assert len(told) == rows, told
+    assert report.skipped == sum(row["scope"] == "model" for row in told)
+
+    again = index(source, graph)
+    assert (again.new, again.unchanged) == (0, len(found))
+    assert answers(graph) == found
+    assert leftovers(graph) == []
+    return told[0]
+
+
+def change_setting(database: Path, key: str, value: str) -> None:
+    """Change a row of `settings` in a database file."""
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("update settings set value = ? where key = ?", [value, key])

@@ -210,3 +210,15 @@ def test_confidence_is_a_probability_and_knows_ties() -> None:
 def test_one_model_is_its_own_root() -> None:
     found = recover(np.zeros((1, 1)), lambda u, v: {})
     assert found.parent.tolist() == [-1]
+
+
+def test_batchnorm_counters_point_down() -> None:
+    """Statistics and counters are no weights, but a counter that went on says who came later."""
+    root = start(2)
+    models = {
+        name: w | {"bn.num_batches_tracked": np.array(steps)}
+        for name, w, steps in (("late", root, 700), ("early", grow(root, 1), 500))
+    }
+    family = family_of(models)
+    assert measure_cues(family, family.names.index("early"), family.names.index("late"))["counter"] == 1.0
+    assert "counter" in CUES

@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from crawl.folder import FolderSource
-from crawl.local_file import LocalReader
-from crawl.source import FileRef, ModelRef, SkippedModel, Source
-from tests.runs import answers, index, leftovers, related, skipped
+from tests.runs import answers, check_pair, skipped
 from tests.weights import Weights, change, family, raw_file, root, save, tuned
 
-GOOD = {"good/root", "good/child-0"}
 FILE = "model.safetensors"
 Make = Callable[[Path], object]
-
-
-def check(source: Source | Path, graph: Path, rows: int = 1, live: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Index, look at the graph, index again; returns the one row of `skipped` (the first of `rows`)."""
-    report = index(source, graph, workers=1)
-    found = answers(graph)
-    assert set(found) == GOOD | live
-    assert related(graph, *GOOD)
-    told = skipped(graph)
-    assert len(told) == rows, told
-    assert report.skipped == sum(row["scope"] == "model" for row in told)
-
-    again = index(Path(str(source.label).removeprefix("folder:")) if not isinstance(source, Path) else source, graph)
-    assert (again.new, again.unchanged) == (0, len(found))
-    assert answers(graph) == found
-    assert leftovers(graph) == []
-    row: dict[str, Any] = told[0]
-    return row
 
 
 def header(*tensors: tuple[str, list[int], int, int]) -> dict[str, object]:
@@ -57,6 +33,16 @@ def every(value: float) -> Make:
 def shards(folder: Path, **placed: str) -> None:
     save(folder, {"a": root(9)["layers.0.weight"]}, "model-00001-of-00002.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+
+
+def pipe(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / FILE)
+
+
+def link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
 
 
 LOST: dict[str, tuple[Make, str, tuple[str, ...]]] = {
@@ -134,22 +120,22 @@ LOST: dict[str, tuple[Make, str, tuple[str, ...]]] = {
         (r"mod\xffel", "expected a name in UTF-8"),
     ),
     "pipe": (
-        lambda f: (f.mkdir(parents=True), os.mkfifo(f / FILE)),
+        pipe,
         "not_a_file",
         (FILE, "expected a regular file, found a pipe"),
     ),
     "link to a file outside": (
-        lambda f: (f.mkdir(parents=True), (f / FILE).symlink_to(save(f.parents[2] / "outside", root(9)))),
+        lambda f: link(f / FILE, save(f.parents[2] / "outside", root(9))),
         "link_outside_source",
         (FILE, "link to a place outside the source", "not followed"),
     ),
     "link to a folder outside": (
-        lambda f: (save(f.parents[2] / "outside", root(9)), f.parent.mkdir(), f.symlink_to(f.parents[2] / "outside")),
+        lambda f: link(f, save(f.parents[2] / "outside", root(9)).parent),
         "link_outside_source",
         ("bad/model", "link to a place outside the source"),
     ),
     "broken link": (
-        lambda f: (f.mkdir(parents=True), (f / FILE).symlink_to("nowhere")),
+        lambda f: link(f / FILE, Path("nowhere")),
         "broken_link",
         (FILE, "leads nowhere"),
     ),
@@ -161,14 +147,10 @@ def test_a_bad_model_is_told_and_left_out(tmp_path: Path, fault: str) -> None:
     make, reason, says = LOST[fault]
     family(tmp_path / "source", "good", 1)
     make(tmp_path / "source" / "bad" / "model")
-    row = check(tmp_path / "source", tmp_path / "graph")
+    row = check_pair(tmp_path / "source", tmp_path / "graph")
     assert (row["scope"], row["reason"]) == ("model", reason)
     assert row["message"].isprintable()
     assert all(part in row["message"] for part in says), row["message"]
-
-
-def typed(weights: Weights) -> bytes:
-    return b"".join(w.tobytes() for w in weights.values())
 
 
 def unknown_type(folder: Path, weights: Weights) -> None:
@@ -198,7 +180,7 @@ def test_a_bad_tensor_is_told_and_its_model_stays(tmp_path: Path, fault: str) ->
     make, reason, says = LAMED[fault]
     family(tmp_path / "source", "good", 1)
     make(tmp_path / "source" / "bad" / "model", tuned(root(1), 77))
-    row = check(tmp_path / "source", tmp_path / "graph", live=frozenset({"bad/model"}))
+    row = check_pair(tmp_path / "source", tmp_path / "graph", live=frozenset({"bad/model"}))
     assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "tensor", reason)
     assert all(part in row["message"] for part in says), row["message"]
     found = answers(tmp_path / "graph")
@@ -216,7 +198,7 @@ def test_weights_that_overflow_are_told_or_measured(tmp_path: Path) -> None:
         save(source / "bad" / f"{at}-scaled", {name: w * np.float32(value) for name, w in root(1).items()})
     for at, value in enumerate((1e308, 1.7e308, 1e155, 1e61)):
         save(source / "worse" / f"{at}", {name: w.astype(np.float64) * value for name, w in root(1).items()})
-    check(source, tmp_path / "graph", rows=4, live=frozenset(answers_of(source, "bad")))
+    check_pair(source, tmp_path / "graph", rows=4, live=frozenset(answers_of(source, "bad")))
     assert {row["reason"] for row in skipped(tmp_path / "graph")} == {"not_finite"}
 
 
@@ -228,73 +210,6 @@ def answers_of(source: Path, folder: str) -> Iterator[str]:
 def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
     family(tmp_path / "source", "good", 1)
     save(tmp_path / "source" / "bad" / "model", root(9)).chmod(0)
-    row = check(tmp_path / "source", tmp_path / "graph")
+    row = check_pair(tmp_path / "source", tmp_path / "graph")
     assert (row["scope"], row["reason"]) == ("model", "unreadable")
     assert "bad/model/model.safetensors cannot be read: Permission denied" in row["message"]
-
-
-class Vanishing(FolderSource):
-    """Its model bad/model is deleted when it has been listed."""
-
-    def models(self) -> Iterator[ModelRef | SkippedModel]:
-        listing = list(super().models())
-        shutil.rmtree(Path(self._root) / "bad")
-        yield from listing
-
-
-def test_a_model_that_is_deleted_during_the_crawl_is_told(tmp_path: Path) -> None:
-    family(tmp_path / "source", "good", 1)
-    save(tmp_path / "source" / "bad" / "model", root(9))
-    row = check(Vanishing(tmp_path / "source"), tmp_path / "graph")
-    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "model", "vanished")
-    assert "bad/model is gone: expected its weights below" in row["message"]
-
-
-class Meddled(LocalReader):
-    """A file that somebody changes when its first tensor is about to be read."""
-
-    change: Callable[[], object]
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        if buffer.nbytes == 4 * 48 * 48:
-            self.change()
-        super().read_into(offset, buffer)
-
-
-class MeddledSource(FolderSource):
-    def __init__(self, path: Path, change: Callable[[Path], object]) -> None:
-        super().__init__(path)
-        self._change = change
-
-    def open(self, model: ModelRef, file: FileRef) -> LocalReader:
-        reader = super().open(model, file)
-        path = Path(self._root) / model.name / file.path
-        if model.name == "bad/model":
-            reader.close()
-            reader = Meddled(os.open(path, os.O_RDONLY), f"{model.name}/{file.path}")
-            reader.change = lambda: self._change(path)
-        return reader
-
-
-@pytest.mark.parametrize(
-    ("meddle", "reason", "says"),
-    [
-        (lambda path: os.truncate(path, 1000), "truncated", "expected 9216 bytes at offset"),
-        (lambda path: os.utime(path, (1, 1)), "changed_while_reading", "rewritten while it was read"),
-    ],
-)
-def test_a_file_that_changes_while_it_is_read_is_told(
-    tmp_path: Path, meddle: Callable[[Path], object], reason: str, says: str
-) -> None:
-    family(tmp_path / "source", "good", 1)
-    save(tmp_path / "source" / "bad" / "model", root(9))
-    index(MeddledSource(tmp_path / "source", meddle), tmp_path / "graph")
-    (row,) = skipped(tmp_path / "graph")
-    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "model", reason)
-    assert f"{FILE}" in row["message"]
-    assert says in row["message"]
-    shutil.rmtree(tmp_path / "source" / "bad")
-    index(tmp_path / "source", tmp_path / "graph")
-    assert set(answers(tmp_path / "graph")) == GOOD
-    assert related(tmp_path / "graph", *GOOD)
-    assert leftovers(tmp_path / "graph") == []

@@ -8,25 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
-import crawl.ingest
 from crawl.folder import FolderSource
 from crawl.ingest import ingest
-from crawl.model_sketch import sketch_model
-from crawl.source import ModelRef
 from indexer.update import update
-from store.errors import SkipError, StopError
+from store.errors import StopError
 from store.generation import GraphFolder, open_reader
 from store.progress import SilentProgress
-from store.writer import GraphWriter
 from tests.runs import answers, index, leftovers, writer
 from tests.weights import family, root, save
 
@@ -146,11 +140,15 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(source: Path, graph:
         index(source, graph)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "graph-2.duckdb", "../graph-000001.duckdb", "graph-000001.duckdb2", "\0\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "graph-2.duckdb", "../graph-000001.duckdb", "graph-000001.duckdb2", "\0\xff"]
+)
 def test_a_damaged_pointer_is_told(source: Path, graph: Path, text: str) -> None:
     (graph / "CURRENT").write_text(text, encoding="latin-1")
     for use in (lambda: open_reader(graph), lambda: index(source, graph)):
-        with pytest.raises(StopError, match=r"CURRENT: expected the name of a generation .*write the name of the newest"):
+        with pytest.raises(
+            StopError, match=r"CURRENT: expected the name of a generation .*write the name of the newest"
+        ):
             use()
     (graph / "CURRENT").write_text("graph-000001.duckdb\n")
     assert len(answers(graph)) == 2
@@ -179,11 +177,6 @@ def test_a_damaged_generation_is_told(source: Path, graph: Path) -> None:
             index(source, graph)
 
 
-def change_setting(database: Path, key: str, value: str) -> None:
-    with duckdb.connect(str(database)) as connection:
-        connection.execute("update settings set value = ? where key = ?", [value, key])
-
-
 def test_a_graph_of_a_newer_modelkin_is_left_alone(source: Path, graph: Path) -> None:
     database = GraphFolder(graph).database(1)
     change_setting(database, "schema_version", "2")
@@ -193,67 +186,6 @@ def test_a_graph_of_a_newer_modelkin_is_left_alone(source: Path, graph: Path) ->
             use()
     assert database.read_bytes() == before
     assert leftovers(graph) == []
-
-
-class Stops(SilentProgress):
-    """Ctrl-C after `steps` steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def advance(self, n: int = 1, note: str = "") -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-@pytest.fixture
-def interrupted(source: Path, graph: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A graph whose run was interrupted after four new models were kept and two more read."""
-    monkeypatch.setattr(crawl.ingest, "BATCH_MODELS", 2)
-    for at in range(5):
-        family(source, f"more-{at}", at + 2)
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        index(source, graph, Stops(8), workers=3)
-    assert stopped.tb is not None
-    # The traceback, which is held here, does not keep its threads reading.
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sketch")]
-    return graph
-
-
-def test_a_resumed_run_reads_only_what_was_not_kept(source: Path, interrupted: Path) -> None:
-    assert len(answers(interrupted)) == 2
-    with writer(interrupted, FolderSource(source)) as run:
-        assert run.resumed
-        report = ingest(FolderSource(source), run, budget=0, complete=True, progress=SilentProgress())
-        update(run, mode="default", progress=SilentProgress())
-        run.publish()
-    assert (report.seen, report.unchanged, report.new) == (12, 6, 6)
-    index(source, interrupted.parent / "unbroken")
-    assert answers(interrupted) == answers(interrupted.parent / "unbroken")
-    with open_reader(interrupted) as connection:
-        runs = connection.sql("select run_id, status from runs order by run_id").fetchall()
-    assert runs == [(1, "done"), (2, "interrupted"), (3, "done")]
-
-
-@pytest.mark.parametrize("key", ["base_generation", "schema_version"])
-def test_what_another_run_has_half_built_is_not_gone_on_with(source: Path, interrupted: Path, key: str) -> None:
-    change_setting(GraphFolder(interrupted).building, key, "7")
-    report = index(source, interrupted)
-    assert (report.unchanged, report.new) == (2, 10)
-    assert leftovers(interrupted) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"no database", bytes(1 << 20)])
-def test_a_damaged_half_built_generation_is_built_anew(source: Path, interrupted: Path, content: bytes) -> None:
-    building = GraphFolder(interrupted).building
-    building.write_bytes(content)
-    building.with_name("building.duckdb.wal.checkpoint").write_bytes(content)
-    building.with_name("building.duckdb.tmp").mkdir()
-    assert index(source, interrupted).new == 10
-    assert len(answers(interrupted)) == 12
-    assert leftovers(interrupted) == []
-    assert not list(interrupted.glob("building*"))
 
 
 def test_one_generation_before_the_current_is_kept(source: Path, graph: Path) -> None:
@@ -303,23 +235,9 @@ def test_what_is_renamed_is_on_disk_before(source: Path, graph: Path, monkeypatc
     ]
 
 
-def test_an_interrupt_within_a_query_is_an_interrupt(source: Path, graph: Path) -> None:
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt), writer(graph, FolderSource(source)) as run:
-        timer.start()
-        run.connection.execute("select count(*) from range(10000000) a, range(300) b where a.range % 7 = b.range % 11")
-    timer.join()
-    index(source, graph)
-
-
-def test_reading_a_model_stops_when_it_is_told_to(source: Path) -> None:
-    stop = threading.Event()
-    stop.set()
-    ref = next(ref for ref in FolderSource(source).models() if isinstance(ref, ModelRef))
-    with pytest.raises(SkipError, match="good/child-0: reading was stopped"):
-        sketch_model(FolderSource(source), ref, budget=0, stop=stop)
-
-
 def test_an_error_of_the_disk_is_told_with_what_to_do(source: Path, graph: Path) -> None:
-    with pytest.raises(StopError, match=r"writing failed \(\).*run the same command again"), writer(graph, FolderSource(source)):
+    with (
+        pytest.raises(StopError, match=r"writing failed \(\).*run the same command again"),
+        writer(graph, FolderSource(source)),
+    ):
         raise OSError

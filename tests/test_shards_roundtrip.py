@@ -108,7 +108,9 @@ def test_what_the_crawl_sketches_is_read(shard: Path) -> None:
     assert models[0][1][0].projection.size == 4
     assert exact(read(shard, models)) == exact(models)
     metadata = pq.read_schema(shard).metadata
-    assert {key: metadata[key.encode()].decode() for key in SketchFormat().as_metadata()} == SketchFormat().as_metadata()
+    assert {
+        key: metadata[key.encode()].decode() for key in SketchFormat().as_metadata()
+    } == SketchFormat().as_metadata()
 
 
 @settings(max_examples=300, deadline=None)
