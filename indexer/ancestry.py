@@ -50,6 +50,8 @@ _CUED: Final = 12
 """Of these, how many have their direction cues measured in a component of more than _CANDIDATES models."""
 _ROOTS: Final = 48
 """Roots considered in a larger component."""
+_LIKELY: Final = 8
+"""Roots, most probable first, that confidences are mixed from."""
 
 Cues = Callable[[int, int], dict[str, float]]
 
@@ -107,12 +109,23 @@ def recover(squared: NDArray[np.float64], cues: Cues) -> Ancestry:
             against[u, v] = np.logaddexp(0.0, -_direction(cached(int(u), v)))
             against[v, u] = np.logaddexp(0.0, -_direction(cached(v, int(u))))
     roots = _candidate_roots(distances, neighbours, against)
-    costs = {int(root): _costs(distances, against, int(root)) for root in roots}
-    parents = np.stack([_tree(costs[int(root)], neighbours, int(root)) for root in roots])
-    scores = np.array([_score(costs[int(root)], parent, cached) for root, parent in zip(roots, parents, strict=True)])
-    weight = np.exp((scores - scores.max()) / TEMPERATURE)
+    parents, scores = [], []
+    for root in roots:
+        # One root's costs at a time: n x n for each of 48 roots would be gigabytes.
+        costs = _costs(distances, against, int(root))
+        parents.append(_tree(costs, neighbours, int(root)))
+        scores.append(_score(costs, parents[-1], cached))
+    weight = np.exp((np.array(scores) - max(scores)) / TEMPERATURE)
+    posterior = weight / weight.sum()
     best = int(np.argmax(scores))
-    return _with_confidence(costs, neighbours, roots, weight / weight.sum(), parents[best])
+    mixed = np.zeros((n, n + 1))
+    likely = np.argsort(-posterior, kind="stable")[:_LIKELY]
+    for at in likely:
+        root = int(roots[at])
+        costs = _costs(distances, against, root)
+        mixed[:, :n] += posterior[at] * _parent_chances(costs, neighbours, parents[at], root)
+        mixed[root, n] += posterior[at]
+    return _ancestry(parents[best], np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
 
 
 def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -191,34 +204,40 @@ def _subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
     return sizes
 
 
-def _with_confidence(
-    costs: dict[int, NDArray[np.float64]],
-    neighbours: NDArray[np.int64],
-    roots: NDArray[np.int64],
-    posterior: NDArray[np.float64],
-    parent: NDArray[np.int64],
-) -> Ancestry:
-    """Mix, over the likely roots, each model's distribution over parents. Column n stands for "is the root"."""
+def _parent_chances(
+    costs: NDArray[np.float64], neighbours: NDArray[np.int64], parent: NDArray[np.int64], root: int
+) -> NDArray[np.float64]:
+    """n x n: for each model (row), how likely each other is its parent, given this root and the rest of its tree."""
+    n, k = neighbours.shape
+    rows = np.repeat(np.arange(n), k)
+    allowed = np.full((n, n), np.inf)
+    allowed[rows, neighbours.reshape(-1)] = costs[neighbours.reshape(-1), rows]
+    allowed[:, root] = costs[root]
+    # A descendant as parent would close a circle, unless the two change places: then it hangs where the model hung.
+    below = np.arange(n)
+    above = parent[below]
+    while (inside := above >= 0).any():
+        below, above = below[inside], above[inside]
+        allowed[above, below] = np.inf
+        above = parent[above]
+    child = np.flatnonzero(parent >= 0)
+    child = child[parent[parent[child]] >= 0]
+    middle = parent[child]
+    allowed[middle, child] = costs[child, middle] + costs[parent[middle], child] - costs[middle, child]
+    allowed[root] = np.inf
+    with np.errstate(invalid="ignore"):
+        chance = np.exp((allowed.min(axis=1, keepdims=True) - allowed) / TEMPERATURE)
+    chance[root] = 0.0
+    return np.asarray(chance / np.maximum(chance.sum(axis=1, keepdims=True), 1e-300))
+
+
+def _ancestry(parent: NDArray[np.int64], chances: NDArray[np.float64]) -> Ancestry:
+    """The answer from the tree and each model's distribution over parents; column n stands for "is the root"."""
     n = len(parent)
-    mixed = np.zeros((n, n + 1))
-    likely = np.argsort(-posterior, kind="stable")[:8]
-    rows = np.repeat(np.arange(n), neighbours.shape[1])
-    for at in likely:
-        root = int(roots[at])
-        allowed = np.full((n, n), np.inf)
-        allowed[neighbours.reshape(-1), rows] = costs[root][neighbours.reshape(-1), rows]
-        allowed[root] = costs[root][root]
-        allowed[:, root] = np.inf
-        with np.errstate(invalid="ignore"):
-            chance = np.exp((allowed.min(axis=0) - allowed) / TEMPERATURE)
-        chance[:, root] = 0.0
-        chance /= np.maximum(chance.sum(axis=0), 1e-300)
-        mixed[:, :n] += posterior[at] * chance.T
-        mixed[root, n] += posterior[at]
-    mixed = np.clip(mixed / posterior[likely].sum(), 0.0, 1.0)
     chosen = np.where(parent >= 0, parent, n)
-    confidence = mixed[np.arange(n), chosen]
-    mixed[np.arange(n), chosen] = -1.0
-    runner_up = np.argmax(mixed[:, :n], axis=1)
-    second = mixed[np.arange(n), runner_up]
+    confidence = chances[np.arange(n), chosen]
+    others = chances[:, :n].copy()
+    others[np.flatnonzero(parent >= 0), parent[parent >= 0]] = -1.0
+    runner_up = np.argmax(others, axis=1)
+    second = others[np.arange(n), runner_up]
     return Ancestry(parent, confidence, np.where(second > 0, runner_up, -1), np.maximum(second, 0.0))
