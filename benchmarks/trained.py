@@ -5,7 +5,8 @@
 Each family is two trees (a root, three children, nine grandchildren; learning rates over a factor of ten, weight decay
 from none to strong, some heads made anew, and an int8, a pruned and a bfloat16 copy as leaves) and the checkpoints of one
 run with a second stage. Tasks are noisy prototypes of 16 x 16 that drift from parent to child. The constants of
-`indexer.ancestry` and `indexer.cues` were fitted on seed 0; any other seed is data that they have not seen.
+`indexer.ancestry` and `indexer.cues` were fitted on families of this kind, drawn before this script was written: no seed of
+it is data that the fit has seen.
 """
 
 from __future__ import annotations
