@@ -3,10 +3,10 @@
     scripts/bench trained --seed 1 [--families mlp-adam lstm-adam ...] [--to DIR] [--json]
 
 Each family is two trees (a root, three children, nine grandchildren; learning rates over a factor of ten, weight decay
-from none to strong, some heads made anew, and an int8, a pruned and a bfloat16 copy as leaves) and the checkpoints of one
-run with a second stage. Tasks are noisy prototypes of 16 x 16 that drift from parent to child. The constants of
-`indexer.ancestry` and `indexer.cues` were fitted on families of this kind, drawn before this script was written: no seed of
-it is data that the fit has seen.
+from none to strong, some heads made anew, and an int8, a pruned and a bfloat16 copy as leaves) and the checkpoints of
+one run with a second stage. Tasks are noisy prototypes of 16 x 16 that drift from parent to child. The constants of
+`indexer.ancestry` and `indexer.cues` were fitted on families of this kind, drawn before this script was written: no
+seed of it is data that the fit has seen.
 """
 
 from __future__ import annotations
@@ -215,9 +215,7 @@ def score(shelf: Shelf) -> dict[str, Any]:
         ).stdout
     found = {edge["child"]: edge["parent"] for edge in map(json.loads, edges.splitlines())}
     directed = sum(found.get(child) == parent for child, parent in shelf.parents.items())
-    either = sum(
-        found.get(child) == parent or found.get(parent) == child for child, parent in shelf.parents.items()
-    )
+    either = sum(found.get(child) == parent or found.get(parent) == child for child, parent in shelf.parents.items())
     return {"truth_edges": len(shelf.parents), "directed": directed, "undirected": either}
 
 

@@ -36,9 +36,7 @@ _HEADS: Final = re.compile(
     r"(^|\.)(lm_head|embed_out|classifier|classification_head|head|heads|fc_out|score|qa_outputs|cls|predictions"
     r"|pooler|logits?|output_layer|mlm|nsp|seq_relationship|fc|probs|projection_head)(\.|$)"
 )
-_EMBEDDINGS: Final = re.compile(
-    r"(^|\.)(\w*embed\w*|wte|wpe|tok_embeddings|shared|lookup_table)(\.|$)", re.IGNORECASE
-)
+_EMBEDDINGS: Final = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|tok_embeddings|shared|lookup_table)(\.|$)", re.IGNORECASE)
 
 
 def _weight(shape: Shape) -> float:

@@ -67,6 +67,7 @@ def ingest(
     started = monotonic()
     known = writer.known()
     found: set[str] = set()
+    listed: set[str] = set()
     skipped_before: list[Skipped] = []
 
     broken_off: list[RetryError] = []
@@ -83,21 +84,22 @@ def ingest(
         for item in listing():
             report.seen += 1
             if isinstance(item, SkippedModel):
-                report.skipped += 1
+                # A link that is not followed, say, in the folder of a model that is read.
+                scope = "file" if item.name in listed else "model"
+                report.skipped += scope == "model"
                 # What is there but cannot be read today is not gone.
                 found.add(item.name)
                 skipped_before.append(
-                    Skipped(escaped(item.name), item.revision, item.path, "model", item.reason, item.message)
+                    Skipped(escaped(item.name), item.revision, item.path, scope, item.reason, item.message)
                 )
             elif item.name in found:
                 report.skipped += 1
                 skipped_before.append(
-                    Skipped(
-                        item.name, item.revision, None, "model", "duplicate_name", f"{item.name}: listed twice"
-                    )
+                    Skipped(item.name, item.revision, None, "model", "duplicate_name", f"{item.name}: listed twice")
                 )
             else:
                 found.add(item.name)
+                listed.add(item.name)
                 if known.get(item.name) == item.revision:
                     report.unchanged += 1
                     progress.advance(1, item.name)
@@ -151,9 +153,7 @@ def _attempt(source: Source, ref: ModelRef, budget: int, form: SketchFormat, sto
     except SkipError as error:
         return Skipped(ref.name, ref.revision, None, "model", error.reason, str(error))
     except RetryError as error:
-        return Skipped(
-            ref.name, ref.revision, None, "model", "unavailable", f"{error}; the next run tries again"
-        )
+        return Skipped(ref.name, ref.revision, None, "model", "unavailable", f"{error}; the next run tries again")
     except OSError as error:
         return Skipped(ref.name, ref.revision, None, "model", "unreadable", f"{error.strerror or error}")
     except MemoryError:
@@ -185,11 +185,7 @@ def _batches(
             report.bytes_total += model.bytes_total
             report.bytes_read += model.bytes_read
         progress.advance(1, ref.name)
-        if (
-            len(batch.models) >= BATCH_MODELS
-            or batch.bytes >= BATCH_BYTES
-            or monotonic() - begun >= BATCH_SECONDS
-        ):
+        if len(batch.models) >= BATCH_MODELS or batch.bytes >= BATCH_BYTES or monotonic() - begun >= BATCH_SECONDS:
             yield batch
             batch = _Batch()
             begun = monotonic()

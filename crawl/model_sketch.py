@@ -123,9 +123,7 @@ def _sketch_files(
     )
 
 
-def _sketch_entry(
-    reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat
-) -> TensorSketch:
+def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat) -> TensorSketch:
     def read(offset: int, buffer: memoryview) -> None:
         reader.read_into(entry.start + offset, buffer)
 

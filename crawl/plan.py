@@ -24,6 +24,7 @@ from store.positions import mix
 
 __all__ = ["Plan", "TensorPlan", "make_plan", "signs", "within_budget"]
 
+
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
     """What the sketch of one tensor keeps: numbers of samples and outliers, and the projection's k (0 = none)."""

@@ -149,18 +149,14 @@ def sketch_tensor(
     )
 
 
-def sketch_array(
-    array: NDArray[Any], dtype: str, *, tensor: str, plan: TensorPlan, form: SketchFormat
-) -> TensorSketch:
+def sketch_array(array: NDArray[Any], dtype: str, *, tensor: str, plan: TensorPlan, form: SketchFormat) -> TensorSketch:
     """Sketch an array in memory whose element type is the NumPy form of `dtype`."""
     data = memoryview(np.ascontiguousarray(array).tobytes())
 
     def read(offset: int, buffer: memoryview) -> None:
         buffer[:] = data[offset : offset + len(buffer)]
 
-    return sketch_tensor(
-        read, tensor=tensor, source_name=tensor, dtype=dtype, shape=array.shape, plan=plan, form=form
-    )
+    return sketch_tensor(read, tensor=tensor, source_name=tensor, dtype=dtype, shape=array.shape, plan=plan, form=form)
 
 
 def _central_moments(

@@ -44,7 +44,7 @@ def document() -> str:
 def _lines() -> Iterator[str]:
     yield "# Data model"
     yield ""
-    yield "Made by `python -m scripts.data_model > docs/data-model.md` from the comments of `store/schema/*.sql`; a test"
+    yield "Made by `python -m scripts.data_model > docs/data-model.md` from the comments in `store/schema/`; a test"
     yield f"compares the two. Schema version {SCHEMA_VERSION}."
     yield ""
     yield "A graph is a folder:"
@@ -63,7 +63,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "- (source, name) is unique among models with removed_run null; rows of models are never deleted."
     yield "- A model has at most one edge with valid_to_run null as a child, and its parent is live: no circles."
-    yield "- components holds one row for each live model after an update; its path follows current edges from the root."
+    yield "- components has a row for each live model after an update; its path follows current edges from the root."
     yield "- Edges, pairs and components depend on the live models' sketches alone, not on the order of arrival."
     yield "- Every live model's shard exists and holds its rows."
     yield "- Times are UTC without a zone; sizes are bytes; durations are seconds; probabilities lie in [0, 1]."

@@ -128,8 +128,7 @@ def _hub(root: Path) -> Iterator[str]:
 def _score(environment: dict[str, str], truth: Path) -> None:
     """Share of documented (parent, child) pairs that came out, direction included, by set."""
     measured = {
-        edge["child"]: edge["parent"]
-        for edge in map(json.loads, _output(environment, "edges", "--json").splitlines())
+        edge["child"]: edge["parent"] for edge in map(json.loads, _output(environment, "edges", "--json").splitlines())
     }
     right: dict[str, list[bool]] = defaultdict(list)
     with truth.open(newline="") as file:

@@ -64,9 +64,7 @@ class HubServer:
     `faults` sees every request first and may answer in the Hub's place, with a new Response each time.
     """
 
-    def __init__(
-        self, root: Path | str, port: int = 0, *, page_size: int = 1000, faults: Faults | None = None
-    ) -> None:
+    def __init__(self, root: Path | str, port: int = 0, *, page_size: int = 1000, faults: Faults | None = None) -> None:
         self.hub = HubRoutes(Path(root), page_size)
         own = [Route("/-/stats", self.show_stats), Route("/-/reset", self.clear, methods=["POST"])]
         self.counted = Counted(

@@ -33,7 +33,7 @@ _PATIENCE: Final = 600.0
 _PHASES: Final = {"reading models": "crawl", "recovering Model Trees": "update"}
 
 
-class Failure(Exception):
+class BrokenGraphError(Exception):
     """The graph is not what it should be."""
 
 
@@ -146,7 +146,9 @@ class Proof:
     def _expect(self, holds: bool, what: str) -> None:
         self.counts["checks"] += 1
         if not holds:
-            raise Failure(f"round {self.counts['rounds']}, after {self.counts['kills']} kills: expected that {what}")
+            raise BrokenGraphError(
+                f"round {self.counts['rounds']}, after {self.counts['kills']} kills: expected that {what}"
+            )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -191,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             proof.round(started + options.seconds)
             print(f"{time.monotonic() - started:6.0f} s", *(f"{k}: {v}" for k, v in proof.counts.items()), sep="  ")
             sys.stdout.flush()
-    except Failure as error:
+    except BrokenGraphError as error:
         failure = str(error)
         print(f"FAILED: {failure}; all files are in {folder}")
     else:

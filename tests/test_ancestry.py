@@ -83,10 +83,10 @@ def test_copies_casts_quantised_and_pruned_hang_on_their_original() -> None:
 
     def quantised(w: np.ndarray) -> np.ndarray:
         step = np.abs(w).max() / 127
-        return (np.round(w / step) * step).astype(np.float32)
+        return np.asarray(np.round(w / step) * step, np.float32)
 
     def pruned(w: np.ndarray) -> np.ndarray:
-        return np.where(np.abs(w) > np.quantile(np.abs(w), 0.5), w, 0).astype(np.float32)
+        return np.asarray(np.where(np.abs(w) > np.quantile(np.abs(w), 0.5), w, 0), np.float32)
 
     models["z-copy"] = {k: w.copy() for k, w in original.items()}
     models["z-half"] = {k: w.astype(np.float16) for k, w in original.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs import answers, check_pair, skipped
+from tests.runs import GOOD, answers, check_pair, index, leftovers, related, skipped
 from tests.weights import Weights, change, family, raw_file, root, save, tuned
 
 FILE = "model.safetensors"
@@ -189,6 +190,16 @@ def test_a_bad_tensor_is_told_and_its_model_stays(tmp_path: Path, fault: str) ->
         assert found["bad/model"].path[0] == found["good/root"].path[0]
 
 
+def test_a_bad_file_beside_the_weights_is_told_and_its_model_stays(tmp_path: Path) -> None:
+    family(tmp_path / "source", "good", 1)
+    (tmp_path / "secret").write_text("---\nlicense: mit\n---\n")
+    save(tmp_path / "source" / "bad" / "model", root(9))
+    (tmp_path / "source" / "bad" / "model" / "README.md").symlink_to(tmp_path / "secret")
+    row = check_pair(tmp_path / "source", tmp_path / "graph", live=frozenset({"bad/model"}))
+    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "file", "link_outside_source")
+    assert row["path"] == "bad/model/README.md"
+
+
 def test_weights_that_overflow_are_told_or_measured(tmp_path: Path) -> None:
     """Flipped exponent bits make weights that are finite and absurd."""
     source = tmp_path / "source"
@@ -213,3 +224,38 @@ def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
     row = check_pair(tmp_path / "source", tmp_path / "graph")
     assert (row["scope"], row["reason"]) == ("model", "unreadable")
     assert "bad/model/model.safetensors cannot be read: Permission denied" in row["message"]
+
+
+def damaged(raw: bytearray, chance: np.random.Generator) -> bytearray:
+    """A file as a bad disk or a broken copy leaves it: cut, overwritten, bits flipped in its header or its data."""
+    kind, size, header = chance.integers(4), len(raw), 300
+    if kind == 0:
+        return raw[: chance.integers(size)]
+    if kind == 1:
+        start, stop = sorted(chance.integers(header, size, 2))
+        raw[start:stop] = chance.bytes(stop - start)
+        return raw
+    for _ in range(chance.integers(1, 4 if kind == 2 else 60)):
+        at = chance.integers(header) if kind == 2 else chance.integers(header, size)
+        raw[at] ^= 1 << int(chance.integers(8))
+    return raw
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_damage_stops_nothing(tmp_path: Path, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    source, graph = tmp_path / "source", tmp_path / "graph"
+    family(source, "good", 1)
+    for at in range(100):
+        file = save(source / "bad" / f"{at:03}", tuned(root(1 if at % 2 else 1000 + at // 8), at))
+        file.write_bytes(damaged(bytearray(file.read_bytes()), chance))
+    report = index(source, graph)
+    found, told = answers(graph), {row["name"] for row in skipped(graph) if row["scope"] == "model"}
+    assert found.keys() | told == {*GOOD, *(f"bad/{at:03}" for at in range(100))}
+    assert not found.keys() & told
+    assert min(len(found), len(told), len(skipped(graph)) - len(told)) > 10
+    assert related(graph, *GOOD)
+    assert all(math.isfinite(place.distance or 0.0) for place in found.values())
+    assert (report.seen, index(source, graph).unchanged) == (102, len(found))
+    assert answers(graph) == found
+    assert leftovers(graph) == []

@@ -21,7 +21,7 @@ from indexer.update import update
 from store.errors import StopError
 from store.generation import GraphFolder, open_reader
 from store.progress import SilentProgress
-from tests.runs import answers, index, leftovers, writer
+from tests.runs import answers, change_setting, index, leftovers, writer
 from tests.weights import family, root, save
 
 ROOT = Path(__file__).parent.parent
@@ -140,15 +140,11 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(source: Path, graph:
         index(source, graph)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "\n", "graph-2.duckdb", "../graph-000001.duckdb", "graph-000001.duckdb2", "\0\xff"]
-)
+@pytest.mark.parametrize("text", ["", "\n", "graph-2.duckdb", "../graph-000001.duckdb", "graph-000001.duckdb2", "\xff"])
 def test_a_damaged_pointer_is_told(source: Path, graph: Path, text: str) -> None:
     (graph / "CURRENT").write_text(text, encoding="latin-1")
     for use in (lambda: open_reader(graph), lambda: index(source, graph)):
-        with pytest.raises(
-            StopError, match=r"CURRENT: expected the name of a generation .*write the name of the newest"
-        ):
+        with pytest.raises(StopError, match=r"CURRENT: expected the name of a generation .*write the name of"):
             use()
     (graph / "CURRENT").write_text("graph-000001.duckdb\n")
     assert len(answers(graph)) == 2
@@ -158,7 +154,7 @@ def test_a_pointer_that_is_lost_or_leads_nowhere_is_told(source: Path, graph: Pa
     index(source, graph)
     (graph / "CURRENT").unlink()
     for use in (lambda: open_reader(graph), lambda: index(source, graph)):
-        with pytest.raises(StopError, match="CURRENT: expected the name of a generation .*found nothing"):
+        with pytest.raises(StopError, match=r"CURRENT: expected the name of a generation .*found nothing"):
             use()
     (graph / "CURRENT").write_text("graph-000007.duckdb\n")
     with pytest.raises(StopError, match="generation 7 cannot be opened"):
@@ -214,7 +210,7 @@ def test_what_is_renamed_is_on_disk_before(source: Path, graph: Path, monkeypatc
     fsync, replace = os.fsync, os.replace
 
     def noted_fsync(handle: int) -> None:
-        done.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        done.append(f"fsync {Path(f'/proc/self/fd/{handle}').readlink().name}")
         fsync(handle)
 
     def noted_replace(old: Path, new: Path) -> None:

@@ -89,9 +89,7 @@ def api(hub: HubServer) -> HfApi:
 
 def fetch(url: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
     """Status, body and headers (lower case), errors included."""
-    request = urllib.request.Request(
-        url, headers={k.replace("_", "-"): v for k, v in headers.items()}, method=method
-    )
+    request = urllib.request.Request(url, headers={k.replace("_", "-"): v for k, v in headers.items()}, method=method)
     try:
         with urllib.request.urlopen(request) as answer:
             return answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()}
@@ -202,9 +200,7 @@ def test_tree(api: HfApi) -> None:
 
 
 def test_download(hub: HubServer, root: Path, tmp_path: Path) -> None:
-    path = hf_hub_download(
-        "acme/child", "model.safetensors", cache_dir=tmp_path, endpoint=hub.url, token=False
-    )
+    path = hf_hub_download("acme/child", "model.safetensors", cache_dir=tmp_path, endpoint=hub.url, token=False)
     assert Path(path).read_bytes() == (root / "acme/child/model.safetensors").read_bytes()
 
 

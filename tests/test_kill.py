@@ -69,9 +69,9 @@ def check(world: World, graph: Path) -> tuple[int, int]:
 
 
 def test_killed_at_points_over_the_whole_run(tmp_path: Path, world: World) -> None:
-    """Before and after what it does to files and transactions; every fifth point, and all of the last ones."""
+    """Before and after what it does to files and transactions; every eighth point, and all of the last ones."""
     generations, read = [], []
-    points = [*range(1, world.points - 8, 5), *range(world.points - 8, world.points + 1)]
+    points = [*range(1, world.points - 8, 8), *range(world.points - 8, world.points + 1)]
     for point in points:
         graph = shutil.copytree(world.base, tmp_path / f"{point}")
         assert world.killable.run(world.source, graph, point=point).status == KILLED
@@ -97,7 +97,7 @@ def test_killed_at_any_moment(tmp_path: Path, world: World) -> None:
 def test_killed_again_and_again(tmp_path: Path, world: World) -> None:
     """Each run dies a little later than the one before, on the same graph, from its first generation on."""
     graph = tmp_path / "graph"
-    statuses = []
+    statuses: list[int] = []
     while 0 not in statuses:
         point = 4 + 12 * len(statuses)
         statuses.append(world.killable.run(world.source, graph, point=point).status)

@@ -89,9 +89,7 @@ def _every(graph: Graph) -> list[list[int]]:
     return found
 
 
-def _definition(
-    nodes: set[int], edges: dict[tuple[int, int], Fraction], root: int, fresh: int
-) -> dict[int, int]:
+def _definition(nodes: set[int], edges: dict[tuple[int, int], Fraction], root: int, fresh: int) -> dict[int, int]:
     """Parents of the least arborescence from `root`: contract one cycle, recurse, expand (Edmonds 1967)."""
     parent: dict[int, int] = {}
     for v in nodes - {root}:
@@ -193,9 +191,7 @@ def test_weighs_what_networkx_finds(seed: int) -> None:
     net.add_weighted_edges_from((u, v, float(w)) for (u, v), w in best.items())
 
     roots, weight = _cost(graph, _tree(graph))
-    sources = [
-        c for c in nx.strongly_connected_components(net) if not set(nx.ancestors(net, next(iter(c)))) - c
-    ]
+    sources = [c for c in nx.strongly_connected_components(net) if not set(nx.ancestors(net, next(iter(c)))) - c]
     assert roots == len(sources)
     if roots == 1:
         tree = nx.minimum_spanning_arborescence(net)
@@ -216,9 +212,7 @@ def test_matches_the_definition(graph: Graph, root_weight: list[float]) -> None:
     for _ in range(n):
         reached |= {v for u, v in _cheapest(edges) if u in reached}
     if len(reached) < n:
-        with pytest.raises(
-            ValueError, match=f"^{n - len(reached)} of {n} nodes cannot be reached from any of"
-        ):
+        with pytest.raises(ValueError, match=f"^{n - len(reached)} of {n} nodes cannot be reached from any of"):
             _forest(graph, costs)
     else:
         parent = _forest(graph, costs)

@@ -91,7 +91,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(models=MODELS)
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, models: Models) -> None:
     path = tmp_path_factory.getbasetemp() / "any" / "shard.parquet"
@@ -107,10 +107,8 @@ def test_what_the_crawl_sketches_is_read(shard: Path) -> None:
     models = drawn(1)
     assert models[0][1][0].projection.size == 4
     assert exact(read(shard, models)) == exact(models)
-    metadata = pq.read_schema(shard).metadata
-    assert {
-        key: metadata[key.encode()].decode() for key in SketchFormat().as_metadata()
-    } == SketchFormat().as_metadata()
+    notes = {key.encode(): value.encode() for key, value in SketchFormat().as_metadata().items()}
+    assert pq.read_schema(shard).metadata.items() >= notes.items()
 
 
 @settings(max_examples=300, deadline=None)
@@ -121,12 +119,12 @@ def test_a_changed_byte_is_told_or_harmless(shard: Path, place: float, flip: int
     raw[int(place * len(raw))] ^= flip
     damaged = shard.with_name("damaged.parquet")
     damaged.write_bytes(raw)
+    told, found = "", None
     try:
-        found = read(damaged, drawn(1))
+        found = exact(read(damaged, drawn(1)))
     except StopError as error:
-        assert str(error).startswith(f"{damaged}: ")
-    else:
-        assert exact(found) == exact(drawn(1))
+        told = str(error)
+    assert told.startswith(f"{damaged}: ") or found == exact(drawn(1))
 
 
 @settings(max_examples=50, deadline=None)
@@ -135,7 +133,9 @@ def test_a_truncated_shard_is_told(shard: Path, share: float) -> None:
     raw = shard.read_bytes()
     damaged = shard.with_name("damaged.parquet")
     damaged.write_bytes(raw[: int(share * len(raw))])
-    with pytest.raises(StopError, match=r"damaged.parquet: the shard cannot be read .*crawl its models again"):
+    with pytest.raises(
+        StopError, match=r"damaged.parquet: the shard cannot be read .*delete it and index its source again"
+    ):
         read(damaged, drawn(1))
 
 

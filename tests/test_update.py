@@ -118,7 +118,7 @@ def test_switching_the_mode_solves_everything_again(everything: Path, tmp_path: 
     before = answers(tmp_path / "graph")
     for mode in ("paper", "default"):
         with writer(tmp_path / "graph", FolderSource(everything)) as run:
-            assert update(run, mode=mode, progress=SilentProgress()).components_touched > 0  # type: ignore[arg-type]
+            assert update(run, mode=mode, progress=SilentProgress()).components_touched > 0
             run.publish()
     assert answers(tmp_path / "graph") == before
 
