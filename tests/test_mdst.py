@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from fractions import Fraction
 from time import perf_counter
 
 import networkx as nx
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from indexer.mdst import (
     _solve,
@@ -19,178 +16,53 @@ from indexer.mdst import (
     minimum_directed_spanning_forest,
     minimum_directed_spanning_tree,
 )
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Edge = tuple[int, int, float]
-Graph = tuple[int, list[Edge]]
-
-
-def _arrays(edges: list[Edge]) -> tuple[Ints, Ints, Floats]:
-    return (
-        np.array([e[0] for e in edges], np.int64),
-        np.array([e[1] for e in edges], np.int64),
-        np.array([e[2] for e in edges], np.float64),
-    )
-
-
-def _forest(graph: Graph, root_weight: float | list[float]) -> list[int]:
-    parent: list[int] = minimum_directed_spanning_forest(graph[0], *_arrays(graph[1]), root_weight).tolist()
-    return parent
-
-
-def _tree(graph: Graph, root: int | None = None) -> list[int]:
-    parent: list[int] = minimum_directed_spanning_tree(graph[0], *_arrays(graph[1]), root=root).tolist()
-    return parent
-
-
-def _cheapest(edges: list[Edge]) -> dict[tuple[int, int], Fraction]:
-    """The usable edges: no self loops, no inf, the lightest of each bundle; weights exact."""
-    best: dict[tuple[int, int], Fraction] = {}
-    for u, v, w in edges:
-        if u != v and w != np.inf:
-            best[u, v] = min(Fraction(w), best.get((u, v), Fraction(w)))
-    return best
-
-
-def _cost(graph: Graph, parent: list[int], root_weight: list[float] | None = None) -> tuple[int, Fraction]:
-    """(roots, weight) of an assignment, both exact; fails unless it is a forest of edges of the graph."""
-    n, edges = graph
-    best = _cheapest(edges)
-    assert len(parent) == n
-    total, roots = Fraction(0), 0
-    for v, p in enumerate(parent):
-        seen, at = 0, v
-        while at >= 0:
-            at, seen = parent[at], seen + 1
-            assert seen <= n, "a cycle"
-        if p < 0:
-            assert p == -1
-            roots += 1
-            total += Fraction(root_weight[v]) if root_weight else 0
-        else:
-            total += best[p, v]
-    return roots, total
-
-
-def _every(graph: Graph) -> list[list[int]]:
-    """Every spanning forest, by trying every assignment of parents."""
-    n, edges = graph
-    best = _cheapest(edges)
-    options = [[-1] + [u for u in range(n) if (u, v) in best] for v in range(n)]
-    found = []
-    for parent in itertools.product(*options):
-        depth, at = 0, list(range(n))
-        while depth <= n and any(v >= 0 for v in at):
-            at = [parent[v] if v >= 0 else -1 for v in at]
-            depth += 1
-        if depth <= n:
-            found.append(list(parent))
-    return found
-
-
-def _definition(nodes: set[int], edges: dict[tuple[int, int], Fraction], root: int, fresh: int) -> dict[int, int]:
-    """Parents of the least arborescence from `root`: contract one cycle, recurse, expand (Edmonds 1967)."""
-    parent: dict[int, int] = {}
-    for v in nodes - {root}:
-        parent[v] = min((w, u) for (u, x), w in edges.items() if x == v)[1]
-    cycle: list[int] = []
-    for v in nodes:
-        walk = [v]
-        while walk[-1] in parent and parent[walk[-1]] not in walk:
-            walk.append(parent[walk[-1]])
-        if walk[-1] in parent:
-            cycle = walk[walk.index(parent[walk[-1]]) :]
-            break
-    if not cycle:
-        return parent
-    ring = set(cycle)
-    outside: dict[tuple[int, int], Fraction] = {}
-    origin: dict[tuple[int, int], tuple[int, int]] = {}
-    for (u, v), w in edges.items():
-        if u in ring and v in ring:
-            continue
-        reduced = w - edges[parent[v], v] if v in ring else w
-        key = (fresh if u in ring else u, fresh if v in ring else v)
-        if key not in outside or reduced < outside[key]:
-            outside[key], origin[key] = reduced, (u, v)
-    inner = _definition((nodes - ring) | {fresh}, outside, root, fresh + 1)
-    result = {v: parent[v] for v in ring}
-    for v, p in inner.items():
-        u, x = origin[p, v]
-        result[x] = u
-    return result
-
-
-def _least(graph: Graph, root_weight: list[float]) -> Fraction:
-    """Weight of the least forest, by the definition, with the virtual root as node n."""
-    n, edges = graph
-    best = _cheapest(edges)
-    best.update({(n, v): Fraction(r) for v, r in enumerate(root_weight) if r != np.inf})
-    parent = _definition(set(range(n + 1)), best, n, n + 1)
-    return sum((best[p, v] for v, p in parent.items()), Fraction(0))
-
-
-def _least_pair(graph: Graph) -> tuple[int, Fraction]:
-    """(roots, weight) of the least tree, by the definition with a large constant: exact in fractions."""
-    large = 1 + 2 * sum((abs(w) for w in _cheapest(graph[1]).values()), Fraction(0))
-    n, edges = graph
-    best = _cheapest(edges) | {(n, v): large for v in range(n)}
-    parent = _definition(set(range(n + 1)), best, n, n + 1)
-    roots = sum(p == n for p in parent.values())
-    return roots, sum((best[p, v] for v, p in parent.items() if p != n), Fraction(0))
-
-
-def _random(seed: int, n: int, edges: int, low: int = -9, high: int = 10) -> Graph:
-    """Integer weights, so ties; self loops, parallel edges and a few edges of +inf among them."""
-    rng = np.random.default_rng(seed)
-    weight = rng.integers(low, high, edges).astype(np.float64)
-    weight[rng.random(edges) < 0.05] = np.inf
-    ends = rng.integers(0, n, (2, edges))
-    return n, list(zip(ends[0].tolist(), ends[1].tolist(), weight.tolist(), strict=True))
-
-
-@st.composite
-def graphs(draw: st.DrawFn, max_nodes: int = 7, weights: st.SearchStrategy[float] | None = None) -> Graph:
-    n = draw(st.integers(1, max_nodes))
-    node = st.integers(0, n - 1)
-    weight = st.integers(-3, 3).map(float) if weights is None else weights
-    return n, draw(st.lists(st.tuples(node, node, weight), max_size=4 * n))
+from tests.forests import (
+    Graph,
+    cheapest,
+    cost_of,
+    every_assignment,
+    forest_of,
+    graphs,
+    least,
+    least_pair,
+    random_graph,
+    tree_of,
+)
 
 
 @pytest.mark.parametrize("seed", range(150))
 def test_no_assignment_is_better(seed: int) -> None:
     n = 5 if seed % 10 == 0 else 1 + seed % 4
-    graph = _random(seed, n, int(np.random.default_rng(seed).integers(0, 4 * n)), -4, 5)
+    graph = random_graph(seed, n, int(np.random.default_rng(seed).integers(0, 4 * n)), -4, 5)
     root_weight = np.random.default_rng(seed + 1).integers(-4, 8, n).astype(float).tolist()
-    every = _every(graph)
-    assert _cost(graph, _forest(graph, root_weight), root_weight)[1] == min(
-        _cost(graph, p, root_weight)[1] for p in every
+    every = every_assignment(graph)
+    assert cost_of(graph, forest_of(graph, root_weight), root_weight)[1] == min(
+        cost_of(graph, p, root_weight)[1] for p in every
     )
-    assert _cost(graph, _tree(graph)) == min(_cost(graph, p) for p in every)
+    assert cost_of(graph, tree_of(graph)) == min(cost_of(graph, p) for p in every)
     for root in range(n):
-        from_root = [_cost(graph, p) for p in every if p[root] == -1 and p.count(-1) == 1]
+        from_root = [cost_of(graph, p) for p in every if p[root] == -1 and p.count(-1) == 1]
         if from_root:
-            parent = _tree(graph, root)
+            parent = tree_of(graph, root)
             assert parent[root] == -1
-            assert _cost(graph, parent) == min(from_root)
+            assert cost_of(graph, parent) == min(from_root)
         else:
             with pytest.raises(ValueError, match=f"of {n} nodes cannot be reached from root {root}"):
-                _tree(graph, root)
+                tree_of(graph, root)
 
 
 @pytest.mark.parametrize("seed", range(300))
 def test_weighs_what_networkx_finds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 31))
-    graph = _random(seed, n, int(rng.integers(0, 5 * n)), *((0, 3) if seed % 3 == 0 else (-20, 21)))
+    graph = random_graph(seed, n, int(rng.integers(0, 5 * n)), *((0, 3) if seed % 3 == 0 else (-20, 21)))
     root_weight = rng.integers(-5, 25, n).astype(float).tolist()
-    best = _cheapest(graph[1])
+    best = cheapest(graph[1])
     net: nx.DiGraph[int] = nx.DiGraph()
     net.add_nodes_from(range(n))
     net.add_weighted_edges_from((u, v, float(w)) for (u, v), w in best.items())
 
-    roots, weight = _cost(graph, _tree(graph))
+    roots, weight = cost_of(graph, tree_of(graph))
     sources = [c for c in nx.strongly_connected_components(net) if not set(nx.ancestors(net, next(iter(c)))) - c]
     assert roots == len(sources)
     if roots == 1:
@@ -199,24 +71,24 @@ def test_weighs_what_networkx_finds(seed: int) -> None:
     net.add_weighted_edges_from((n, v, w) for v, w in enumerate(root_weight))
     forest = nx.minimum_spanning_arborescence(net)
     expected = sum(d["weight"] for _, _, d in forest.edges(data=True))
-    assert _cost(graph, _forest(graph, root_weight), root_weight)[1] == expected
+    assert cost_of(graph, forest_of(graph, root_weight), root_weight)[1] == expected
 
 
 @settings(deadline=None, max_examples=200)
 @given(graphs(), st.lists(st.sampled_from([-2.0, 0.0, 1.0, 3.0, np.inf]), min_size=7, max_size=7))
 def test_matches_the_definition(graph: Graph, root_weight: list[float]) -> None:
     n, edges = graph
-    assert _cost(graph, _tree(graph)) == _least_pair(graph)
+    assert cost_of(graph, tree_of(graph)) == least_pair(graph)
     costs = root_weight[:n]
     reached = {v for v in range(n) if costs[v] != np.inf}
     for _ in range(n):
-        reached |= {v for u, v in _cheapest(edges) if u in reached}
+        reached |= {v for u, v in cheapest(edges) if u in reached}
     if len(reached) < n:
         with pytest.raises(ValueError, match=f"^{n - len(reached)} of {n} nodes cannot be reached from any of"):
-            _forest(graph, costs)
+            forest_of(graph, costs)
     else:
-        parent = _forest(graph, costs)
-        assert _cost(graph, parent, costs)[1] == _least(graph, costs)
+        parent = forest_of(graph, costs)
+        assert cost_of(graph, parent, costs)[1] == least(graph, costs)
         assert all(p >= 0 or c < np.inf for p, c in zip(parent, costs, strict=True))
 
 
@@ -224,9 +96,9 @@ def test_matches_the_definition(graph: Graph, root_weight: list[float]) -> None:
 @given(graphs(6, st.floats(-1e3, 1e3)), st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=6))
 def test_matches_the_definition_up_to_rounding(graph: Graph, root_weight: list[float]) -> None:
     costs = root_weight[: graph[0]]
-    assert float(_cost(graph, _forest(graph, costs), costs)[1] - _least(graph, costs)) <= 1e-9
-    roots, weight = _least_pair(graph)
-    mine = _cost(graph, _tree(graph))
+    assert float(cost_of(graph, forest_of(graph, costs), costs)[1] - least(graph, costs)) <= 1e-9
+    roots, weight = least_pair(graph)
+    mine = cost_of(graph, tree_of(graph))
     assert mine[0] == roots
     assert float(mine[1] - weight) <= 1e-9
 
@@ -234,7 +106,7 @@ def test_matches_the_definition_up_to_rounding(graph: Graph, root_weight: list[f
 @settings(deadline=None, max_examples=100)
 @given(graphs(6, st.integers(-(2**48), 2**48).map(float)))
 def test_fewest_roots_costs_no_precision(graph: Graph) -> None:
-    assert _cost(graph, _tree(graph)) == _least_pair(graph)
+    assert cost_of(graph, tree_of(graph)) == least_pair(graph)
 
 
 @settings(deadline=None, max_examples=200)
@@ -242,8 +114,8 @@ def test_fewest_roots_costs_no_precision(graph: Graph) -> None:
 def test_the_order_of_the_edges_does_not_matter(data: st.DataObject, graph: Graph) -> None:
     n, edges = graph
     other = n, data.draw(st.permutations(edges))
-    assert _tree(graph) == _tree(other)
-    assert _forest(graph, 0.2) == _forest(other, 0.2)
+    assert tree_of(graph) == tree_of(other)
+    assert forest_of(graph, 0.2) == forest_of(other, 0.2)
 
 
 def test_the_order_of_many_edges_does_not_matter() -> None:
@@ -259,27 +131,27 @@ def test_the_order_of_many_edges_does_not_matter() -> None:
 
 def test_ties_go_to_the_root_and_then_to_the_smaller_tail() -> None:
     edges = [(2, 3, 1.0), (1, 3, 1.0), (0, 3, 2.0)]
-    assert _forest((4, edges), [0, 0, 0, 5]) == [-1, -1, -1, 1]
-    assert _forest((4, edges), [0, 0, 0, 1]) == [-1, -1, -1, -1]
-    assert _tree((3, [(u, v, 1.0) for u in range(3) for v in range(3)])) == [-1, 0, 0]
+    assert forest_of((4, edges), [0, 0, 0, 5]) == [-1, -1, -1, 1]
+    assert forest_of((4, edges), [0, 0, 0, 1]) == [-1, -1, -1, -1]
+    assert tree_of((3, [(u, v, 1.0) for u in range(3) for v in range(3)])) == [-1, 0, 0]
 
 
 def test_ties_into_a_cycle() -> None:
     #  2 --6--> 0 <==> 1 <--7-- 3     0 -> 1 costs 2 and 1 -> 0 costs 1, so that either way in costs 5 more
     cycle = [(0, 1, 2.0), (1, 0, 1.0)]
     dear: list[float] = [99, 99, 0, 0]
-    assert _forest((4, [*cycle, (2, 0, 6), (3, 1, 7)]), dear) == [2, 0, -1, -1]
-    assert _forest((4, [*cycle, (3, 0, 6), (2, 1, 7)]), dear) == [1, 2, -1, -1]  # the smaller tail
-    assert _forest((4, [*cycle, (2, 0, 6), (2, 1, 7)]), dear) == [2, 0, -1, -1]  # the smaller head
-    assert _forest((4, [*cycle, (2, 0, 6)]), [99, 7, 0, 0]) == [1, -1, -1, -1]  # the root before any tail
-    assert _forest((4, cycle), [6, 7, 0, 0]) == [-1, 0, -1, -1]  # of two roots the smaller
+    assert forest_of((4, [*cycle, (2, 0, 6), (3, 1, 7)]), dear) == [2, 0, -1, -1]
+    assert forest_of((4, [*cycle, (3, 0, 6), (2, 1, 7)]), dear) == [1, 2, -1, -1]  # the smaller tail
+    assert forest_of((4, [*cycle, (2, 0, 6), (2, 1, 7)]), dear) == [2, 0, -1, -1]  # the smaller head
+    assert forest_of((4, [*cycle, (2, 0, 6)]), [99, 7, 0, 0]) == [1, -1, -1, -1]  # the root before any tail
+    assert forest_of((4, cycle), [6, 7, 0, 0]) == [-1, 0, -1, -1]  # of two roots the smaller
 
 
 @settings(deadline=None, max_examples=100)
 @given(graphs(), st.integers(-3, 4))
 def test_no_edge_costs_as_much_as_its_root(graph: Graph, root_weight: int) -> None:
-    best = _cheapest(graph[1])
-    for v, p in enumerate(_forest(graph, root_weight)):
+    best = cheapest(graph[1])
+    for v, p in enumerate(forest_of(graph, root_weight)):
         assert p < 0 or best[p, v] < root_weight
 
 
@@ -294,8 +166,8 @@ def test_cycles_within_cycles(seed: int) -> None:
     edges = list(zip(tail.tolist(), head.tolist(), weight.tolist(), strict=True))
     graph = n, edges + [(v, u, w) for u, v, w in edges]
     root_weight = rng.integers(0, 60, n).astype(float).tolist()
-    assert _cost(graph, _tree(graph)) == _least_pair(graph)
-    assert _cost(graph, _forest(graph, root_weight), root_weight)[1] == _least(graph, root_weight)
+    assert cost_of(graph, tree_of(graph)) == least_pair(graph)
+    assert cost_of(graph, forest_of(graph, root_weight), root_weight)[1] == least(graph, root_weight)
 
 
 def test_long_paths_and_long_cycles() -> None:
@@ -366,7 +238,7 @@ def test_dense_is_sparse(root: int | None) -> None:
     M = rng.integers(0, 9, (12, 12)).astype(float)
     M[rng.random((12, 12)) < 0.3] = np.inf
     edges = [(i, j, float(M[i, j])) for i in range(12) for j in range(12)]
-    assert dense_minimum_directed_spanning_tree(M, root=root).tolist() == _tree((12, edges), root)
+    assert dense_minimum_directed_spanning_tree(M, root=root).tolist() == tree_of((12, edges), root)
     assert dense_minimum_directed_spanning_tree(np.zeros((0, 0))).tolist() == []
 
 
