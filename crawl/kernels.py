@@ -12,7 +12,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["insert_outliers", "power_sums", "signed_rows", "widen_bfloat16", "widen_float16"]
+__all__ = [
+    "count_zeros",
+    "insert_outliers",
+    "power_sums",
+    "range_16bit",
+    "signed_rows",
+    "widen_bfloat16",
+    "widen_float16",
+]
 
 _FAST: Final = {"reassoc", "contract", "nsz"}
 _RUN: Final = 1024
@@ -42,32 +50,52 @@ def widen_float16(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
         out[i] = -value if h & np.uint32(0x8000) else value
 
 
+@njit(cache=True, nogil=True)
+def range_16bit(bits: NDArray[np.int16], found: NDArray[np.int16]) -> None:
+    """Bits of the smallest and the largest value of 16-bit floats, of either kind, into `found`.
+
+    Sign and magnitude become two's complement by flipping the magnitude of negatives: then integers compare as the
+    floats do, thirty-two at a time, and NaN lies beyond the infinities, where the caller sees it.
+    """
+    flip = np.int16(0x7FFF)
+    low = np.int16(0x7FFF)
+    high = np.int16(-0x8000)
+    for i in range(bits.size):
+        b = np.int16(bits[i])
+        key = np.int16(b ^ np.int16((b >> np.int16(15)) & flip))
+        low = min(low, key)
+        high = max(high, key)
+    found[0] = low ^ ((low >> np.int16(15)) & flip)
+    found[1] = high ^ ((high >> np.int16(15)) & flip)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def count_zeros(block: NDArray[Any]) -> int:
+    """How many values are exactly zero, of either sign."""
+    zeros = 0
+    for i in range(block.size):
+        zeros += int(block[i] == 0)
+    return zeros
+
+
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def power_sums(block: NDArray[Any], shift: float, sums: NDArray[np.float64]) -> None:
-    """Add to `sums`, float64 of length 6: the block's sum of squares about 0, its first four power sums about `shift`,
-    and its number of zeros (counted in float64 to stay in the same vector lanes)."""
-    q = 0.0
+    """Add the block's first four power sums about `shift` to `sums`, float64 of length 4."""
     s1 = 0.0
     s2 = 0.0
     s3 = 0.0
     s4 = 0.0
-    zeros = 0.0
     for i in range(block.size):
-        x = np.float64(block[i])
-        q += x * x
-        d = x - shift
+        d = np.float64(block[i]) - shift
         d2 = d * d
         s1 += d
         s2 += d2
         s3 += d2 * d
         s4 += d2 * d2
-        zeros += 1.0 if x == 0.0 else 0.0
-    sums[0] += q
-    sums[1] += s1
-    sums[2] += s2
-    sums[3] += s3
-    sums[4] += s4
-    sums[5] += zeros
+    sums[0] += s1
+    sums[1] += s2
+    sums[2] += s3
+    sums[3] += s4
 
 
 @njit(cache=True, nogil=True)

@@ -24,8 +24,9 @@ from store.records import TensorSketch
 
 __all__ = ["BLOCK", "sketch_array", "sketch_tensor"]
 
-BLOCK: Final = 1 << 16
-"""Values a block: 128 to 512 KB, well within a core's second-level cache."""
+BLOCK: Final = 1 << 17
+"""Values a block. A 16-bit block and its float32 form are 768 KB: within a core's second-level cache, and large enough
+that calls cost little."""
 
 LARGEST: Final = 1e60
 """Largest magnitude that is measured: fourth powers of larger ones, which only float64 holds, overflow."""
@@ -34,30 +35,53 @@ ReadInto = Callable[[int, memoryview], None]
 """`read(offset, buffer)`: fill the buffer with the tensor's bytes from `offset` (0 = the tensor's first byte)."""
 
 
-class _Widener:
-    """Turns a block of stored values into float32 (16- and 8-bit floats) or leaves it as it is."""
+class _Block:
+    """The buffers of one tensor's pass, and their views, made once: stored bytes, stored values, widened values."""
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, values: int) -> None:
         self.dtype = dtype
-        self.block = np.empty(BLOCK, np.float32)
-        self.table = (
+        itemsize = DTYPES[dtype].itemsize
+        self._memory = memoryview(bytearray(values * itemsize))
+        self._stored = np.frombuffer(self._memory, DTYPES[dtype])
+        self._itemsize = itemsize
+        self._wide = np.empty(values, np.float32)
+        self._ends = np.empty(2, np.int16)
+        self._wide_ends = np.empty(2, np.float32)
+        self._table = (
             np.arange(256, dtype=np.uint8).view(DTYPES[dtype]).astype(np.float32) if dtype.startswith("F8") else None
         )
 
-    def __call__(self, stored: NDArray[Any]) -> NDArray[Any]:
-        out = self.block[: stored.size]
+    def bytes(self, size: int) -> memoryview:
+        """Where the bytes of `size` values go."""
+        return self._memory[: size * self._itemsize]
+
+    def stored(self, size: int) -> NDArray[Any]:
+        """The values as they are stored."""
+        return self._stored[:size]
+
+    def widened(self, size: int) -> NDArray[Any]:
+        """The values in float32 (16- and 8-bit floats), float64 (integers), or as they are."""
+        stored = self._stored[:size]
+        if self.dtype in ("BF16", "F16"):
+            return self._widen(stored.view(np.uint16), self._wide[:size])
+        if self._table is not None:
+            return np.take(self._table, stored.view(np.uint8), out=self._wide[:size])
+        return stored.astype(np.float64) if stored.dtype.kind in "iub" else stored
+
+    def _widen(self, bits: NDArray[np.uint16], out: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.dtype == "BF16":
-            kernels.widen_bfloat16(stored.view(np.uint16), out.view(np.uint32))
-            return out
-        if self.dtype == "F16":
-            kernels.widen_float16(stored.view(np.uint16), out)
-            return out
-        if self.table is not None:
-            np.take(self.table, stored.view(np.uint8), out=out)
-            return out
-        if stored.dtype.kind in "iub":
-            return stored.astype(np.float64)
-        return stored
+            kernels.widen_bfloat16(bits, out.view(np.uint32))
+        else:
+            kernels.widen_float16(bits, out)
+        return out
+
+    def range(self, values: NDArray[Any]) -> tuple[float, float]:
+        """Smallest and largest of the widened `values`; NaN in the place of either when there is one."""
+        if self.dtype not in ("BF16", "F16"):
+            return float(values.min()), float(values.max())
+        kernels.range_16bit(self._stored[: values.size].view(np.int16), self._ends)
+        low, high = self._widen(self._ends.view(np.uint16), self._wide_ends).tolist()
+        return low, high
 
 
 def sketch_tensor(
@@ -81,52 +105,52 @@ def sketch_tensor(
     elements = math.prod(shape)
     if elements == 0:
         raise SkipError("empty_tensor", f"tensor {source_name}: shape {list(shape)} holds no values")
-    numpy_dtype = DTYPES[dtype]
-    widen = _Widener(dtype)
-    raw = bytearray(min(elements, BLOCK) * numpy_dtype.itemsize)
+    block = _Block(dtype, min(elements, BLOCK))
+    itemsize = DTYPES[dtype].itemsize
     digest = blake3()
 
     positions = sample_positions(elements, plan.samples, form.seed)
     order = np.argsort(positions)
     sorted_positions = positions[order]
-    samples = np.empty(positions.size, numpy_dtype)
+    cuts = np.searchsorted(sorted_positions, np.arange(0, elements + BLOCK, BLOCK)).tolist()
+    samples = np.empty(positions.size, DTYPES[dtype])
 
-    sums = np.zeros(6)
+    sums = np.zeros(4)
+    zeros = 0
     shift = 0.0
     low, high = math.inf, -math.inf
     outlier_values = np.zeros(plan.outliers)
     outlier_positions = np.zeros(plan.outliers, np.int64)
-    filled = first = 0
+    filled = 0
     k = plan.projection if len(shape) == 2 else 0
     bands = np.zeros((k, shape[1])) if k else None
+    row_signs = signs(shape[0], 0, form.seed) if k else None
 
-    for start in range(0, elements, BLOCK):
+    for at, start in enumerate(range(0, elements, BLOCK)):
         size = min(BLOCK, elements - start)
-        view = memoryview(raw)[: size * numpy_dtype.itemsize]
-        read(start * numpy_dtype.itemsize, view)
-        digest.update(view)
-        stored = np.frombuffer(view, numpy_dtype)
-        block = widen(stored)
-        block_low, block_high = float(block.min()), float(block.max())
+        read(start * itemsize, block.bytes(size))
+        digest.update(block.bytes(size))
+        values = block.widened(size)
+        block_low, block_high = block.range(values)
         if not (block_low >= -LARGEST and block_high <= LARGEST):
-            raise SkipError("not_finite", _not_finite(source_name, block, start, shape))
+            raise SkipError("not_finite", _not_finite(source_name, values, start, shape))
         low, high = min(low, block_low), max(high, block_high)
         if start == 0:
             # Moments are taken about a value inside the data: a LayerNorm weight of 1 +- 1e-4 keeps its kurtosis.
-            shift = float(block.mean(dtype=np.float64))
-        kernels.power_sums(block, shift, sums)
+            shift = float(values.mean(dtype=np.float64))
+        kernels.power_sums(values, shift, sums)
+        zeros += kernels.count_zeros(values)
         if plan.outliers and (
             filled < plan.outliers or max(-block_low, block_high) > abs(outlier_values[plan.outliers - 1])
         ):
-            filled = kernels.insert_outliers(block, start, outlier_values, outlier_positions, filled)
-        last = first + int(np.searchsorted(sorted_positions[first:], start + size))
+            filled = kernels.insert_outliers(values, start, outlier_values, outlier_positions, filled)
+        first, last = cuts[at], cuts[at + 1]
         if last > first:
-            samples[order[first:last]] = stored[sorted_positions[first:last] - start]
-        first = last
+            samples[order[first:last]] = block.stored(size)[sorted_positions[first:last] - start]
         if bands is not None:
-            kernels.signed_rows(block, start, shape[1], shape[0], signs(shape[0], 0, form.seed), bands)
+            kernels.signed_rows(values, start, shape[1], shape[0], row_signs, bands)
 
-    mean, m2, m3, m4 = _central_moments(sums, shift, elements, low == high)
+    mean, sum_squares, m2, m3, m4 = _moments(sums, shift, elements, low == high)
     return TensorSketch(
         tensor=tensor,
         source_name=source_name,
@@ -134,13 +158,13 @@ def sketch_tensor(
         shape=shape,
         elements=elements,
         mean=mean,
-        sum_squares=float(sums[0]),
+        sum_squares=sum_squares,
         m2=m2,
         m3=m3,
         m4=m4,
         minimum=low,
         maximum=high,
-        zeros=int(sums[5]),
+        zeros=zeros,
         content_hash=digest.digest(length=16),
         outlier_values=outlier_values[:filled],
         outlier_positions=outlier_positions[:filled],
@@ -159,21 +183,30 @@ def sketch_array(array: NDArray[Any], dtype: str, *, tensor: str, plan: TensorPl
     return sketch_tensor(read, tensor=tensor, source_name=tensor, dtype=dtype, shape=array.shape, plan=plan, form=form)
 
 
-def _central_moments(
+def _moments(
     sums: NDArray[np.float64], shift: float, n: int, constant: bool
-) -> tuple[float, float, float, float]:
-    """Mean and central moments 2 to 4 from power sums about `shift`; a constant tensor has moments of exactly 0."""
+) -> tuple[float, float, float, float, float]:
+    """Mean, sum of squares and central moments 2 to 4 from power sums about `shift`, which is close to the mean.
+
+    A constant tensor has central moments of exactly 0. The sum of squares loses nothing: all its terms but the small
+    one in sums[0] are positive.
+    """
     if constant:
-        return shift, 0.0, 0.0, 0.0
-    a, b, c, d = (float(s) / n for s in sums[1:5])
-    return shift + a, b - a * a, c - 3 * a * b + 2 * a**3, d - 4 * a * c + 6 * a * a * b - 3 * a**4
+        return shift, n * shift * shift, 0.0, 0.0, 0.0
+    a, b, c, d = (float(s) / n for s in sums)
+    squares = float(sums[1]) + 2 * shift * float(sums[0]) + n * shift * shift
+    return shift + a, squares, b - a * a, c - 3 * a * b + 2 * a**3, d - 4 * a * c + 6 * a * a * b - 3 * a**4
 
 
 def _fold_columns(bands: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """k x n band sums to k x k: columns are signed and summed in contiguous bands, like the rows."""
     k, n = bands.shape
+    signed = bands * signs(n, 1, seed)
+    band = np.arange(n) * k // n
+    if n >= k:
+        return np.add.reduceat(signed, np.searchsorted(band, np.arange(k)), axis=1).astype(np.float32).reshape(-1)
     folded = np.zeros((k, k))
-    np.add.at(folded.T, np.arange(n) * k // n, (bands * signs(n, 1, seed)).T)
+    folded[:, band] = signed
     return folded.astype(np.float32).reshape(-1)
 
 
