@@ -37,6 +37,7 @@ ensure_venv() {
         fi
     fi
     echo "installing modelkin and its dependencies into .venv (once; a minute or two)" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extra]"
+    # Modules are compiled when they are first imported: compiling all of torch ahead takes longer than the demo.
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$extra]"
     echo "$state" >"$stamp"
 }
