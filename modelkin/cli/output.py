@@ -17,8 +17,8 @@ _LEAST_FITTED = 20
 
 
 def print_json(document: Any) -> None:
-    """One JSON document."""
-    print(as_json(document))
+    """One JSON document. Flushed: a schedule that writes to a log says what it did when it did it."""
+    print(as_json(document), flush=True)
 
 
 def print_json_lines(rows: Iterable[Any]) -> None:
@@ -31,6 +31,7 @@ def print_lines(lines: Iterable[str]) -> None:
     """Lines that were drawn before."""
     for line in lines:
         print(plain(line, lines=True))
+    sys.stdout.flush()
 
 
 def print_rows(rows: Sequence[Any], empty: str) -> None:
