@@ -80,15 +80,18 @@ def ancestor_costs(squared: NDArray[np.float64], root: int) -> NDArray[np.float6
     return np.asarray(costs)
 
 
-def recover(squared: NDArray[np.float64], cues: Cues) -> Ancestry:
+def recover(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Ancestry:
     """Parents, confidences and runners-up of one component.
 
-    `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v.
+    `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v. `prior` is
+    (n + 1) x n: what evidence from elsewhere adds to the cost of u -> v, as a negative log-likelihood (infinite where
+    it forbids the edge); its last row is the cost of v as the root.
     Ties go to the lower row: pass rows in a fixed order (by name).
     """
     n = len(squared)
     if n == 1:
         return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
+    prior = np.zeros((n + 1, n)) if prior is None else prior
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
     positive = squared[squared > 0]
     floor = 1e-6 * float(positive.min()) if positive.size else 1.0
@@ -109,12 +112,13 @@ def recover(squared: NDArray[np.float64], cues: Cues) -> Ancestry:
             against[u, v] = np.logaddexp(0.0, -_direction(cached(int(u), v)))
             against[v, u] = np.logaddexp(0.0, -_direction(cached(v, int(u))))
     roots = _candidate_roots(distances, neighbours, against)
+    roots = roots[np.isfinite(prior[n, roots])]
     parents, scores = [], []
     for root in roots:
         # One root's costs at a time: n x n for each of 48 roots would be gigabytes.
-        costs = _costs(distances, against, int(root))
+        costs = _costs(distances, against, prior, int(root))
         parents.append(_tree(costs, neighbours, int(root)))
-        scores.append(_score(costs, parents[-1], cached))
+        scores.append(_score(costs, parents[-1], cached) - float(prior[n, root]))
     weight = np.exp((np.array(scores) - max(scores)) / TEMPERATURE)
     posterior = weight / weight.sum()
     best = int(np.argmax(scores))
@@ -122,7 +126,7 @@ def recover(squared: NDArray[np.float64], cues: Cues) -> Ancestry:
     likely = np.argsort(-posterior, kind="stable")[:_LIKELY]
     for at in likely:
         root = int(roots[at])
-        costs = _costs(distances, against, root)
+        costs = _costs(distances, against, prior, root)
         mixed[:, :n] += posterior[at] * _parent_chances(costs, neighbours, parents[at], root)
         mixed[root, n] += posterior[at]
     return _ancestry(parents[best], np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
@@ -153,10 +157,12 @@ def _candidate_roots(
     return np.sort(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64)]))
 
 
-def _costs(distances: NDArray[np.float64], against: NDArray[np.float64], root: int) -> NDArray[np.float64]:
+def _costs(
+    distances: NDArray[np.float64], against: NDArray[np.float64], prior: NDArray[np.float64], root: int
+) -> NDArray[np.float64]:
     """n x n: what the edge u -> v costs in the tree of this root, as a negative log-likelihood."""
     with np.errstate(divide="ignore"):
-        return np.asarray(SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against)
+        return np.asarray(SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against + prior[:-1])
 
 
 def _direction(cues: dict[str, float]) -> float:
