@@ -65,7 +65,8 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
     row = int(np.flatnonzero(inner.model_ids == _NEW)[0])
     others = np.array([i for i in range(len(inner)) if i != row], np.int64)
     pairs = measure_pairs(inner, normalised(inner), np.full(others.size, row), others)
-    edges = solve_component(inner).edges
+    # Ancestors that are not in the graph are no relatives to be named.
+    edges = solve_component(inner, infer=False).edges
     parent = next((e for e in edges if e.child_id == _NEW), None)
     children = {e.child_id: e for e in edges if e.parent_id == _NEW}
     found = []

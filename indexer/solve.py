@@ -14,19 +14,18 @@ from indexer.ancestry import Ancestry, ancestor_costs, recover
 from indexer.components import find_components
 from indexer.cues import CUES, log_odds, measure_cues
 from indexer.derived import find_derived
-from indexer.distance import Pairs, measure_pairs, normalised
+from indexer.distance import Pairs, measure_pairs, nearest_pairs, normalised
 from indexer.family import Family
+from indexer.orphans import adopt
 from indexer.rank import difference_rank
 from indexer.shortlist import nearest
-from store.records import Edge, Evidence, Pair
+from store.records import Edge, Evidence, Inferred, Pair
 
 __all__ = ["Component", "group_copies", "solve_component", "split"]
 
 DENSE: Final = 1500
 """Components up to this size have all pairs measured; larger ones their shortlist and the likely roots' pairs."""
 SHORTLIST: Final = 64
-KEPT_PAIRS: Final = 16
-"""Pairs a model that are stored, nearest first."""
 
 DERIVED_CONFIDENCE: Final = 0.98
 """Of casts, quantised and pruned copies: 99.4% of quantised models on the Hub are leaves (Model Atlas, 2025)."""
@@ -39,6 +38,8 @@ class Component:
     rows: NDArray[np.int64]
     edges: tuple[Edge, ...]
     pairs: tuple[Pair, ...]
+    inferred: tuple[Inferred, ...] = ()
+    """Ancestors that no model is."""
 
 
 def group_copies(family: Family) -> dict[int, list[int]]:
@@ -72,13 +73,14 @@ def split(family: Family) -> list[NDArray[np.int64]]:
     return parts
 
 
-def solve_component(family: Family) -> Component:
-    """Solve a family that is one component (see `split`)."""
+def solve_component(family: Family, *, infer: bool = True) -> Component:
+    """Solve a family that is one component (see `split`); `infer` ancestors that are not in it."""
     copies = group_copies(family)
     originals = np.array(list(copies), np.int64)
     tree = family.take(originals)
     edges: list[Edge] = []
     pairs: tuple[Pair, ...] = ()
+    inferred: tuple[Inferred, ...] = ()
     if len(tree) > 1:
         measured = _measure(tree, normalised(tree))
         squared = _matrix(measured, measured.squared, len(tree), 0.0, np.inf)
@@ -96,11 +98,13 @@ def solve_component(family: Family) -> Component:
 
         ancestry = recover(inside, cues)
         edges += _core_edges(inner, inside, ancestry, cues)
+        if infer:
+            edges, inferred = adopt(inner, inside, ancestry.parent, edges, cues)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
-        pairs = _nearest_pairs(tree, measured)
+        pairs = nearest_pairs(tree, measured)
     for original, rows in copies.items():
         edges += [_copy_edge(family, original, row, len(rows)) for row in rows]
-    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs)
+    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs, inferred)
 
 
 def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:
@@ -265,31 +269,3 @@ def _copy_edge(family: Family, original: int, row: int, copies: int) -> Edge:
             ),
         ),
     )
-
-
-def _nearest_pairs(tree: Family, measured: Pairs) -> tuple[Pair, ...]:
-    """The stored part of what was measured: each model's nearest."""
-    kept: set[int] = set()
-    order = np.argsort(measured.squared, kind="stable")
-    seen: dict[int, int] = defaultdict(int)
-    for at in order:
-        a, b = int(measured.a[at]), int(measured.b[at])
-        if seen[a] < KEPT_PAIRS or seen[b] < KEPT_PAIRS:
-            kept.add(int(at))
-            seen[a] += 1
-            seen[b] += 1
-    result = []
-    for at in sorted(kept):
-        ids = sorted((int(tree.model_ids[measured.a[at]]), int(tree.model_ids[measured.b[at]])))
-        result.append(
-            Pair(
-                ids[0],
-                ids[1],
-                float(measured.distance[at]),
-                float(measured.correlation[at]),
-                float(measured.shared[at]),
-                float(measured.equal[at]),
-                None,
-            )
-        )
-    return tuple(result)

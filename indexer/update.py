@@ -18,11 +18,13 @@ from indexer.solve import Component, solve_component, split
 from store.lineage import (
     LiveModel,
     architecture_roles,
+    close_inferred,
     live_models,
     read_sketches,
     replace_components,
     replace_pairs,
     write_edges,
+    write_inferred,
 )
 from store.progress import Progress
 from store.writer import GraphWriter
@@ -54,15 +56,16 @@ def load_family(
     )
 
 
-def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateReport:
+def update(writer: GraphWriter, *, mode: Mode, progress: Progress, infer: bool = True) -> UpdateReport:
     """Bring edges and components up to date with the live models.
 
-    A component is solved again when its members are not those that are stored, or when the mode has changed. What is
-    found for a component depends on its members' sketches alone, so the graph equals a rebuild whatever the history.
+    A component is solved again when its members are not those that are stored, or when `mode` or `infer` (ancestors
+    that no model is; never in paper mode) has changed. What is found for a component depends on its members' sketches alone, so the graph equals a rebuild whatever the history.
     """
     started = monotonic()
     c = writer.connection
-    everything = _setting(c, "mode") != mode
+    chosen = {"mode": mode, "inferred": str(infer).lower()}
+    everything = any(_setting(c, key) != value for key, value in chosen.items())
     stored = _stored_members(c)
     live = live_models(c)
     gone = sorted(set(stored) - {m.model_id for m in live})
@@ -76,14 +79,15 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateRepo
     for architecture in sorted(touched_architectures):
         members = by_architecture.get(architecture, [])
         with writer.transaction():
-            counts = _update_architecture(writer, architecture, members, mode, stored, everything)
+            counts = _update_architecture(writer, architecture, members, mode, infer, stored, everything)
         touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
         progress.advance(1, members[0].name if members else "")
     with writer.transaction():
         closed += write_edges(c, writer.run_id, [], gone)[1]
         replace_pairs(c, [], gone)
         replace_components(c, [], gone)
-        c.execute("update settings set value = ? where key = 'mode'", [mode])
+        closed += close_inferred(c, writer.run_id)
+        c.executemany("update settings set value = ? where key = ?", [(value, key) for key, value in chosen.items()])
     progress.finish()
     return UpdateReport(touched, added, closed, monotonic() - started)
 
@@ -95,7 +99,7 @@ def _setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
 
 def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
     """Model id -> root id, as of the last update."""
-    return dict(connection.execute("select model_id, root_id from components").fetchall())
+    return dict(connection.execute("select model_id, root_id from components where model_id > 0").fetchall())
 
 
 def _touched(
@@ -120,6 +124,7 @@ def _update_architecture(
     architecture: str,
     models: list[LiveModel],
     mode: Mode,
+    infer: bool,
     stored: dict[int, int],
     everything: bool,
 ) -> tuple[int, int, int]:
@@ -134,12 +139,14 @@ def _update_architecture(
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
         found = solve_paper(family, clusters=len(parts))
     else:
-        found = [(part, solve_component(family.take(part))) for part in solve]
+        found = [(part, solve_component(family.take(part), infer=infer)) for part in solve]
     trees = []
     added = closed = 0
     for part, component in found:
         ids = [int(i) for i in family.model_ids[part]]
-        more = write_edges(c, writer.run_id, component.edges, ids)
+        write_inferred(c, writer.run_id, component.inferred)
+        children = [*ids, *(node.inferred_id for node in component.inferred)]
+        more = write_edges(c, writer.run_id, component.edges, children)
         added, closed = added + more[0], closed + more[1]
         replace_pairs(c, component.pairs, ids)
         trees += _trees(ids, component)
@@ -161,9 +168,13 @@ def _trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[i
     """Model Trees of a component: one in default mode, as many as there are roots in paper mode."""
     parent = {edge.child_id: edge.parent_id for edge in component.edges}
     members: dict[int, list[int]] = defaultdict(list)
-    for i in ids:
+    above: dict[int, dict[int, int]] = defaultdict(dict)
+    for i in [*ids, *(node.inferred_id for node in component.inferred)]:
         root = i
         while root in parent:
             root = parent[root]
-        members[root].append(i)
-    return [(rows, {i: parent[i] for i in rows if i in parent}) for rows in members.values()]
+        if i in parent:
+            above[root][i] = parent[i]
+        if i > 0:
+            members[root].append(i)
+    return [(rows, above[root]) for root, rows in members.items()]

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["SHOWN_CHILDREN", "explanation_lines", "summary_lines", "tree_lines"]
 
 SHOWN_CHILDREN = 20
-_BOX = ("├── ", "└── ", "│   ", "    ")
-_ASCII = ("|-- ", "`-- ", "|   ", "    ")
+_BOX = ("├── ", "└── ", "│   ", "    ", "○ ")
+_ASCII = ("|-- ", "`-- ", "|   ", "    ", "o ")
 
 
 def tree_lines(tree: Tree, limit: int = SHOWN_CHILDREN, *, ascii_only: bool = False) -> Iterator[str]:
     """The tree, a model a line with the edge to its parent; at most `limit` children of each (0 = all).
 
-    The model that was asked for is marked, and shown even where its branch would be left out.
+    The model that was asked for is marked, and shown even where its branch would be left out. Inferred ancestors are
+    drawn hollow.
     """
-    tee, corner, bar, blank = _ASCII if ascii_only else _BOX
+    tee, corner, bar, blank, hollow = _ASCII if ascii_only else _BOX
     asked = _position(tree)
-    yield _node_line(tree.nodes[0], asked == 0, len(tree))
+    yield _node_line(tree.nodes[0], asked == 0, hollow, len(tree))
     waiting = _branches(tree, 0, "", limit, asked)
     while waiting:
         prefix, at, last, hidden = waiting.pop()
@@ -35,7 +36,7 @@ def tree_lines(tree: Tree, limit: int = SHOWN_CHILDREN, *, ascii_only: bool = Fa
         if at is None:
             yield f"{stem}... and {hidden:,} more"
             continue
-        yield stem + _node_line(tree.nodes[at], asked == at)
+        yield stem + _node_line(tree.nodes[at], asked == at, hollow)
         waiting += _branches(tree, at, prefix + (blank if last else bar), limit, asked)
 
 
@@ -64,20 +65,22 @@ def _position(tree: Tree) -> int | None:
     return next(at for at, node in enumerate(tree.nodes) if node.model == tree.asked)
 
 
-def _node_line(node: TreeNode, asked: bool, members: int = 0) -> str:
+def _node_line(node: TreeNode, asked: bool, hollow: str, members: int = 0) -> str:
     if node.depth == 0:
         said = counted(members, "model") if members > 1 else "no relatives"
     elif node.relation is None:
         said = "edge not measured"
     else:
         said = f"{node.relation}, distance {cell(node.distance, 4)}, confidence {cell(node.confidence, 3)}"
-    return f"{plain(node.model)}  ({plain(said)})" + ("  <-" if asked else "")
+    if node.inferred:
+        said = f"inferred, {said}"
+    return f"{hollow if node.inferred else ''}{plain(node.model)}  ({plain(said)})" + ("  <-" if asked else "")
 
 
 def explanation_lines(explanation: Explanation) -> Iterator[str]:
     """Why a model hangs where it does."""
     e = explanation
-    yield plain(e.model)
+    yield plain(e.model) + (" (inferred: no model of the graph)" if e.inferred else "")
     if e.parent is None:
         yield (
             f"  root of a tree of {counted(e.members, 'model')}"
@@ -85,7 +88,8 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
             else "  no relative is close enough: a root without children"
         )
     else:
-        yield f"  child of {plain(e.parent)} ({plain(e.relation or 'unknown')}), since run {e.since_run}"
+        inferred = ", inferred" if e.parent_inferred else ""
+        yield f"  child of {plain(e.parent)} ({plain(e.relation or 'unknown')}{inferred}), since run {e.since_run}"
         yield f"  distance {cell(e.distance, 4)}, confidence {cell(e.confidence, 3)}"
         yield f"  in the tree of {plain(e.root)}: {counted(e.members, 'model')}, this one at depth {e.depth}"
     if e.evidence:
@@ -132,6 +136,9 @@ def summary_lines(report: RunReport) -> Iterator[str]:
         f"{counted(r.edges_added, 'edge')} added, {r.edges_closed:,} closed"
     )
     alone = f", {counted(r.alone, 'model')} without relatives" if r.alone else ""
-    yield (f"holds    {counted(r.models, 'model')}, {counted(r.trees, 'tree')}, {counted(r.edges, 'edge')}{alone}")
+    inferred = f", {counted(r.inferred, 'inferred ancestor')}" if r.inferred else ""
+    yield (
+        f"holds    {counted(r.models, 'model')}, {counted(r.trees, 'tree')}, {counted(r.edges, 'edge')}{alone}{inferred}"
+    )
     yield f"took     {r.seconds:.1f} s (crawl {r.crawl_seconds:.1f} s, update {r.update_seconds:.1f} s)"
     yield f"graph    {plain(r.graph)}, generation {r.generation}"

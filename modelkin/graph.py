@@ -247,6 +247,9 @@ class ModelGraph:
         for row in self.each_model():
             graph.add_node(row.name, **_attributes(row, without=("name", "parent")))
         for edge in self.each_edge():
+            for name in (edge.parent, edge.child):
+                if name not in graph:
+                    graph.add_node(name, inferred=True)
             graph.add_edge(edge.parent, edge.child, **_attributes(edge, without=("parent", "child")))
         return graph
 

@@ -20,6 +20,11 @@ _LABEL = (
     "case when n in (select name from ambiguous) then s || '/' || n else n end",
 )
 
+_NAMED = (
+    "select model_id as id, name, source from live_models union all "
+    "select inferred_id, name, 'inferred' from inferred where valid_to_run is null"
+)
+
 # The more of a name is given, the earlier it counts: exact, then with its source, then its last parts.
 _MATCHES = (
     "name = $1",
@@ -61,13 +66,13 @@ def create_label(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def find_model(connection: duckdb.DuckDBPyConnection, name: str) -> int:
-    """The id of the live model that `name` means: its name, `source/name`, or the last parts of its name.
+    """The id of the live model or inferred ancestor that `name` means: its name, `source/name`, or the last parts of its name.
 
     Raises UnknownModelError and AmbiguousModelError.
     """
     for match in _MATCHES:
         rows = connection.execute(
-            f"select model_id, name, source, label(name, source) from live_models where {match} order by 2, 3",
+            f"select id, name, source, label(name, source) from ({_NAMED}) where {match} order by 2, 3",
             [name],
         ).fetchall()
         if len(rows) == 1:

@@ -40,6 +40,8 @@ class RunReport:
     alone: int
     """Models without relatives."""
     edges: int
+    inferred: int
+    """Inferred ancestors, which are no models."""
     models_seen: int
     models_new: int
     models_changed: int
@@ -68,11 +70,12 @@ def run(
     complete: bool,
     progress: Progress,
     clock: Callable[[], datetime],
+    infer: bool = True,
 ) -> RunReport:
     """Ingest from `source` unless it is None, update the trees unless `mode` is None, and publish.
 
     `budget` is in bytes a model (0 = everything), `complete` says that the listing covers the whole source, so that
-    models missing from it are removed. Raises StopError when another process writes to the graph, when the source
+    models missing from it are removed, `infer` that trees may hold ancestors that no model is. Raises StopError when another process writes to the graph, when the source
     cannot be read or when the disk is full; what was done until then is kept for the next run.
     """
     folder = GraphFolder(path)
@@ -86,7 +89,7 @@ def run(
         if source is not None:
             _ingest(writer, source, budget, complete, progress)
         if mode is not None:
-            _update(writer, mode, progress)
+            _update(writer, mode, infer, progress)
         counts = _counts(writer)
         generation = writer.publish()
     return RunReport(
@@ -118,10 +121,10 @@ def _ingest(writer: GraphWriter, source: Source, budget: int, complete: bool, pr
     )
 
 
-def _update(writer: GraphWriter, mode: Mode, progress: Progress) -> None:
+def _update(writer: GraphWriter, mode: Mode, infer: bool, progress: Progress) -> None:
     from indexer.update import update
 
-    report: UpdateReport = update(writer, mode=mode, progress=progress)
+    report: UpdateReport = update(writer, mode=mode, infer=infer, progress=progress)
     progress.finish()
     writer.finish_run(
         mode=mode,
@@ -140,7 +143,8 @@ _COUNTS = """
         (select count(*) from live_models) as models,
         (select count(*) from components where depth = 0 and members > 1) as trees,
         (select count(*) from components where depth = 0 and members = 1) as alone,
-        (select count(*) from current_edges) as edges
+        (select count(*) from current_edges) as edges,
+        (select count(*) from inferred where valid_to_run is null) as inferred
     from runs
     where run_id = ?
 """

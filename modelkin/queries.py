@@ -29,10 +29,10 @@ ANCESTORS: Final = """
     select
         (c.depth - step + 1)::integer as generation,
         label(a.name, a.source) as model,
-        e.relation, e.distance, e.confidence
+        e.relation, e.distance, e.confidence, a.inferred
     from components c
     cross join unnest(range(1, c.depth + 1)) as steps(step)
-    join models a on a.model_id = c.path[step]
+    join nodes a on a.node_id = c.path[step]
     left join current_edges e on e.child_id = c.path[step + 1]
     where c.model_id = ?
     order by generation
@@ -43,12 +43,12 @@ DESCENDANTS: Final = """
         (c.depth - ac.depth)::integer as generation,
         label(d.name, d.source) as model,
         label(p.name, p.source) as parent,
-        e.relation, e.distance, e.confidence
+        e.relation, e.distance, e.confidence, d.inferred
     from components ac
     join components c on c.root_id = ac.root_id and c.path[ac.depth + 1] = ac.model_id and c.depth > ac.depth
-    join live_models d on d.model_id = c.model_id
+    join nodes d on d.node_id = c.model_id
     join current_edges e on e.child_id = c.model_id
-    join models p on p.model_id = e.parent_id
+    join nodes p on p.node_id = e.parent_id
     where ac.model_id = ?
     order by generation, parent, model
 """
@@ -57,11 +57,11 @@ SIBLINGS: Final = """
     select
         label(s.name, s.source) as model,
         label(p.name, p.source) as parent,
-        o.relation, o.distance, o.confidence
+        o.relation, o.distance, o.confidence, s.inferred
     from current_edges e
     join current_edges o on o.parent_id = e.parent_id and o.child_id <> e.child_id
-    join live_models s on s.model_id = o.child_id
-    join models p on p.model_id = o.parent_id
+    join nodes s on s.node_id = o.child_id
+    join nodes p on p.node_id = o.parent_id
     where e.child_id = ?
     order by model
 """
@@ -70,9 +70,9 @@ _PLACED: Final = """
     c.model_id,
     case when c.depth > 0 then c.path[c.depth] end as parent_id,
     label(m.name, m.source) as model,
-    e.relation, e.distance, e.confidence
+    e.relation, e.distance, e.confidence, m.inferred
     from components c
-    join models m using (model_id)
+    join nodes m on m.node_id = c.model_id
     left join current_edges e on e.child_id = c.model_id
 """
 
@@ -83,7 +83,7 @@ TREE: Final = f"""
 
 TREES: Final = f"""
     select c.root_id, {_PLACED}
-    join models r on r.model_id = c.root_id
+    join nodes r on r.node_id = c.root_id
     order by c.members desc, r.name, c.root_id
 """
 
@@ -102,14 +102,16 @@ EXPLAIN: Final = """
         e.evidence,
         label(u.name, u.source) as runner_up,
         e.runner_up_confidence,
-        e.parent_id, e.runner_up_id
-    from models m
-    join components c using (model_id)
-    join models r on r.model_id = c.root_id
-    left join current_edges e on e.child_id = m.model_id
-    left join models p on p.model_id = e.parent_id
-    left join models u on u.model_id = e.runner_up_id
-    where m.model_id = ?
+        e.parent_id, e.runner_up_id,
+        m.inferred,
+        coalesce(p.inferred, false) as parent_inferred
+    from nodes m
+    join components c on c.model_id = m.node_id
+    join nodes r on r.node_id = c.root_id
+    left join current_edges e on e.child_id = m.node_id
+    left join nodes p on p.node_id = e.parent_id
+    left join nodes u on u.node_id = e.runner_up_id
+    where m.node_id = ?
 """
 
 PAIR: Final = """
@@ -134,9 +136,9 @@ MODELS: Final = """
         m.created_at, m.modified_at, m.revision, m.source
     from live_models m
     left join components c using (model_id)
-    left join models r on r.model_id = c.root_id
+    left join nodes r on r.node_id = c.root_id
     left join current_edges e on e.child_id = m.model_id
-    left join models p on p.model_id = e.parent_id
+    left join nodes p on p.node_id = e.parent_id
     order by m.name, m.source
 """
 
@@ -147,11 +149,12 @@ EDGES: Final = """
         e.relation, e.distance, e.confidence,
         label(u.name, u.source) as runner_up,
         e.runner_up_confidence,
-        e.valid_from_run as since_run
+        e.valid_from_run as since_run,
+        p.inferred or m.inferred as inferred
     from current_edges e
-    join models m on m.model_id = e.child_id
-    join models p on p.model_id = e.parent_id
-    left join models u on u.model_id = e.runner_up_id
+    join nodes m on m.node_id = e.child_id
+    join nodes p on p.node_id = e.parent_id
+    left join nodes u on u.node_id = e.runner_up_id
     order by parent, child
 """
 

@@ -63,6 +63,8 @@ class Ancestor:
     relation: str | None
     distance: float | None
     confidence: float | None
+    inferred: bool
+    """No model of the graph, but an ancestor that distances between models tell of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Descendant:
     relation: str
     distance: float
     confidence: float
+    inferred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Sibling:
     relation: str
     distance: float
     confidence: float
+    inferred: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Edge:
     runner_up: str | None
     runner_up_confidence: float | None
     since_run: int
+    inferred: bool
+    """The parent, or the child, is no model of the graph but an inferred ancestor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,9 @@ class Explanation:
     runner_up: str | None
     runner_up_confidence: float | None
     runner_up_measured: Measured | None
+    inferred: bool
+    """It is itself no model of the graph, but an inferred ancestor."""
+    parent_inferred: bool
     claims: tuple[Claimed, ...]
 
     def __str__(self) -> str:

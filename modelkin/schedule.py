@@ -40,6 +40,7 @@ class Job:
     choice: SourceChoice
     mode: Mode
     budget: int
+    infer: bool = True
 
 
 def serve(
@@ -127,7 +128,7 @@ def serve(
             started.set()
 
 
-def nightly_job(*, graph: str, choice: dict[str, Any], mode: Mode, budget: int) -> RunReport | str:
+def nightly_job(*, graph: str, choice: dict[str, Any], mode: Mode, budget: int, infer: bool = True) -> RunReport | str:
     """One nightly run; what the scheduler stores is this function's name and these arguments.
 
     A failure of the world is returned as a message: raised, the scheduler would print its traceback.
@@ -140,6 +141,7 @@ def nightly_job(*, graph: str, choice: dict[str, Any], mode: Mode, budget: int) 
             source,
             command="nightly",
             mode=mode,
+            infer=infer,
             budget=budget,
             complete=complete,
             progress=progress,

@@ -19,6 +19,7 @@ class Placed:
     relation: str | None
     distance: float | None
     confidence: float | None
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class TreeNode:
     confidence: float | None
     children: int
     descendants: int
+    """Nodes below, inferred ones included."""
+    inferred: bool = False
+    """No model of the graph, but an ancestor that distances between models tell of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class Tree:
     nodes: tuple[TreeNode, ...]
 
     def __len__(self) -> int:
-        return len(self.nodes)
+        """Models; inferred ancestors are not counted."""
+        return sum(not node.inferred for node in self.nodes)
 
     def children(self, at: int) -> list[int]:
         """Positions in `nodes` of the children of the node at position `at`."""
@@ -105,6 +110,7 @@ def build_tree(rows: Iterable[Placed], asked: int | None = None) -> Tree:
                 row.confidence if depth else None,
                 len(below),
                 descendants[model_id],
+                row.inferred,
             )
         )
     return Tree(nodes[0].model, placed[asked].model if asked in placed else None, tuple(nodes))

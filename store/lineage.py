@@ -12,18 +12,20 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from store.records import Edge, Pair, TensorSketch
+from store.records import Edge, Inferred, Pair, TensorSketch
 from store.shards import read_shard
 
 __all__ = [
     "LiveModel",
     "architecture_roles",
+    "close_inferred",
     "current_edges",
     "live_models",
     "read_sketches",
     "replace_components",
     "replace_pairs",
     "write_edges",
+    "write_inferred",
 ]
 
 
@@ -123,6 +125,40 @@ def _content(edge: dict[str, Any] | None) -> object:
     return (*(edge[name] for name in names), evidence)
 
 
+def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred: Sequence[Inferred]) -> None:
+    """Add the inferred ancestors that are not there already."""
+    present = {
+        row[0] for row in connection.execute("select inferred_id from inferred where valid_to_run is null").fetchall()
+    }
+    new = [{**asdict(node), "valid_from_run": run_id} for node in inferred if node.inferred_id not in present]
+    _insert(connection, "inferred", new)
+
+
+def close_inferred(connection: duckdb.DuckDBPyConnection, run_id: int) -> int:
+    """End the inferred ancestors that no tree of models holds any more, and their edges. Returns how many edges."""
+    connection.execute(
+        "delete from components where model_id < 0 "
+        "and root_id not in (select root_id from components where model_id > 0)"
+    )
+    gone = [
+        row[0]
+        for row in connection.execute(
+            "select inferred_id from inferred i where valid_to_run is null "
+            "and not exists (from components c where c.model_id = i.inferred_id)"
+        ).fetchall()
+    ]
+    _, closed = write_edges(connection, run_id, [], gone)
+    connection.execute(
+        "delete from inferred where valid_to_run is null and valid_from_run = ? and list_contains(?, inferred_id)",
+        [run_id, gone],
+    )
+    connection.execute(
+        "update inferred set valid_to_run = ? where valid_to_run is null and list_contains(?, inferred_id)",
+        [run_id, gone],
+    )
+    return closed
+
+
 def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:
     """Replace the stored pairs that any of `models` takes part in."""
     connection.execute(
@@ -134,22 +170,31 @@ def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], 
 def replace_components(
     connection: duckdb.DuckDBPyConnection, trees: Iterable[tuple[Sequence[int], dict[int, int]]], gone: Collection[int]
 ) -> None:
-    """Write the components of `trees`, each (model ids, child -> parent), and forget the models of `gone`."""
+    """Write the components of `trees`, each (model ids, child -> parent), and forget the models of `gone`.
+
+    Inferred ancestors stand among the children and parents only.
+    """
     rows: list[dict[str, Any]] = []
     for members, parent in trees:
-        paths = _paths(members, parent)
+        nodes = sorted({*members, *parent, *parent.values()})
+        paths = _paths(nodes, parent)
         rows += [
             {
-                "model_id": member,
-                "root_id": paths[member][0],
-                "depth": len(paths[member]) - 1,
+                "model_id": node,
+                "root_id": paths[node][0],
+                "depth": len(paths[node]) - 1,
                 "members": len(members),
-                "path": paths[member],
+                "path": paths[node],
             }
-            for member in members
+            for node in nodes
         ]
-    stale = [*gone, *(row["model_id"] for row in rows)]
-    connection.execute("delete from components where list_contains(?, model_id)", [stale])
+    placed = [row["model_id"] for row in rows]
+    # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
+    connection.execute(
+        "delete from components where list_contains(?, model_id) "
+        "or (model_id < 0 and root_id in (select root_id from components where list_contains(?, model_id)))",
+        [[*gone, *placed], placed],
+    )
     _insert(connection, "components", rows)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Claim", "Edge", "Evidence", "Model", "Pair", "Skipped", "TensorSketch"]
+__all__ = ["Claim", "Edge", "Evidence", "Inferred", "Model", "Pair", "Skipped", "TensorSketch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,17 @@ class Edge:
     runner_up_id: int | None
     runner_up_confidence: float | None
     evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """An ancestor that distances tell of and the graph does not hold: no model, no weights."""
+
+    inferred_id: int
+    """Negative; follows from its children, as its name does."""
+    name: str
+    architecture: str
+    children: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = [
     "FilterOption",
     "GraphOption",
     "HubArgument",
+    "InferredOption",
     "JsonOption",
     "LimitOption",
     "ModeChoice",
@@ -55,6 +56,9 @@ BudgetOption = Annotated[
     typer.Option("--budget", min=0, metavar="BYTES", help="Read this much of a model on a Hub; 0 for all."),
 ]
 ModeOption = Annotated[ModeChoice, typer.Option("--mode", help="paper: the published equations, to compare.")]
+InferredOption = Annotated[
+    bool, typer.Option("--inferred/--no-inferred", help="Infer ancestors that no model of the graph is.")
+]
 
 BUDGET = DEFAULT_BUDGET
 

@@ -75,7 +75,7 @@ def note(text: str) -> None:
 def ascii_only() -> bool:
     """True when standard output cannot show box characters."""
     try:
-        "├└│─".encode(getattr(sys.stdout, "encoding", None) or "ascii")
+        "├└│─○".encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return True
     return False

@@ -17,6 +17,7 @@ from modelkin.cli.options import (
     FilterOption,
     GraphOption,
     HubArgument,
+    InferredOption,
     JsonOption,
     LimitOption,
     ModeChoice,
@@ -58,6 +59,7 @@ def index(
     ],
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
+    inferred: InferredOption = True,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -71,7 +73,7 @@ def index(
     Only what is new or changed is read; models that are gone from the source are removed.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("index", graph, choice, mode, budget, json)
+    _run("index", graph, choice, mode, inferred, budget, json)
 
 
 def crawl(
@@ -90,21 +92,27 @@ def crawl(
     `modelkin update` then places the models in trees.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("crawl", graph, choice, None, budget, json)
+    _run("crawl", graph, choice, None, True, budget, json)
 
 
-def update(graph: GraphOption = _GRAPH, mode: ModeOption = ModeChoice.default, json: JsonOption = False) -> None:
+def update(
+    graph: GraphOption = _GRAPH,
+    mode: ModeOption = ModeChoice.default,
+    inferred: InferredOption = True,
+    json: JsonOption = False,
+) -> None:
     """Place what was crawled in trees.
 
     Only trees that it touches are solved again.
     """
-    _run("update", graph, None, mode, 0, json)
+    _run("update", graph, None, mode, inferred, 0, json)
 
 
 def nightly(
     source: HubArgument = "hub",
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
+    inferred: InferredOption = True,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -118,11 +126,17 @@ def nightly(
     It is what `modelkin schedule` does every night.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("nightly", graph, choice, mode, budget, json)
+    _run("nightly", graph, choice, mode, inferred, budget, json)
 
 
 def _run(
-    command: str, graph: Path, choice: SourceChoice | None, mode: ModeChoice | None, budget: int, json: bool
+    command: str,
+    graph: Path,
+    choice: SourceChoice | None,
+    mode: ModeChoice | None,
+    inferred: bool,
+    budget: int,
+    json: bool,
 ) -> None:
     from modelkin.nightly import run
     from modelkin.progress import progress_for
@@ -135,6 +149,7 @@ def _run(
             source,
             command=command,
             mode=mode.value if mode else None,
+            infer=inferred,
             budget=budget,
             complete=complete,
             progress=progress,

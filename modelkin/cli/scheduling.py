@@ -15,6 +15,7 @@ from modelkin.cli.options import (
     FilterOption,
     GraphOption,
     HubArgument,
+    InferredOption,
     JsonOption,
     LimitOption,
     ModeChoice,
@@ -42,6 +43,7 @@ def schedule(
     source: HubArgument = "hub",
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
+    inferred: InferredOption = True,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -63,7 +65,7 @@ def schedule(
         print_report(done, json)
 
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    job = Job(graph=str(graph.expanduser().absolute()), choice=choice, mode=mode.value, budget=budget)
+    job = Job(str(graph.expanduser().absolute()), choice, mode.value, budget, inferred)
     try:
         serve(job, cron, now=now, tell=note, report=report)
     except BadCronError as error:

@@ -17,6 +17,7 @@ TABLES: Final = (
     "models",
     "claims",
     "pairs",
+    "inferred",
     "edges",
     "components",
     "skipped",

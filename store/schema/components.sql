@@ -5,9 +5,9 @@ create table components (
     members integer not null,
     path bigint[] not null
 );
-comment on table components is 'Which Model Tree each live model belongs to, and its line of descent.';
-comment on column components.model_id is 'References models.';
-comment on column components.root_id is 'Root of its Model Tree; itself for a root.';
+comment on table components is 'Which Model Tree each live model and each inferred ancestor belongs to, and its line of descent.';
+comment on column components.model_id is 'References models, or inferred where negative.';
+comment on column components.root_id is 'Root of its Model Tree, itself for a root; inferred where negative.';
 comment on column components.depth is 'Edges between the root and the model; 0 for a root.';
-comment on column components.members is 'Models in the Model Tree.';
-comment on column components.path is 'Model ids from the root to the model, both included: ancestors are a look-up, not a recursion.';
+comment on column components.members is 'Models in the Model Tree, inferred ancestors not counted.';
+comment on column components.path is 'Ids from the root to the model, both included: ancestors are a look-up, not a recursion.';

@@ -2,6 +2,12 @@ create view live_models as
     select * exclude (removed_run) from models where removed_run is null;
 comment on view live_models is 'Models that the graph holds now, latest revision each.';
 
+create view nodes as
+    select model_id as node_id, name, source, false as inferred from models
+    union all
+    select distinct inferred_id, name, null, true from inferred;
+comment on view nodes is 'All that edges and components refer to, by id: revisions of models, gone ones too, and inferred ancestors (without a source).';
+
 create view current_edges as
     select * exclude (valid_to_run) from edges where valid_to_run is null;
 comment on view current_edges is 'Edges that hold now.';
@@ -20,14 +26,15 @@ create view lineage as
         c.members,
         m.architecture,
         m.revision,
-        m.source
+        m.source,
+        coalesce(p.inferred, false) as inferred
     from live_models m
     join components c using (model_id)
-    join models r on r.model_id = c.root_id
+    join nodes r on r.node_id = c.root_id
     left join current_edges e on e.child_id = m.model_id
-    left join models p on p.model_id = e.parent_id
-    left join models u on u.model_id = e.runner_up_id;
-comment on view lineage is 'One row for each live model, with names: its parent (null for a root), root, depth and edge.';
+    left join nodes p on p.node_id = e.parent_id
+    left join nodes u on u.node_id = e.runner_up_id;
+comment on view lineage is 'One row for each live model, with names: its parent (null for a root), root, depth and edge; inferred says that the parent is no model of the graph.';
 
 create macro ancestors_of(m) as table
     select
@@ -35,11 +42,12 @@ create macro ancestors_of(m) as table
         a.name as model,
         e.relation,
         e.distance,
-        e.confidence
+        e.confidence,
+        a.inferred
     from live_models d
     join components c using (model_id)
     cross join unnest(range(1, c.depth + 1)) as steps(step)
-    join models a on a.model_id = c.path[step]
+    join nodes a on a.node_id = c.path[step]
     left join current_edges e on e.child_id = c.path[step + 1]
     where d.name = m
     order by generation;
@@ -51,23 +59,24 @@ create macro descendants_of(m) as table
         p.name as parent,
         e.relation,
         e.distance,
-        e.confidence
+        e.confidence,
+        d.inferred
     from live_models a
     join components ac on ac.model_id = a.model_id
     join components c on c.root_id = ac.root_id and list_contains(c.path, a.model_id)
-    join models d on d.model_id = c.model_id
+    join nodes d on d.node_id = c.model_id
     join current_edges e on e.child_id = c.model_id
-    join models p on p.model_id = e.parent_id
+    join nodes p on p.node_id = e.parent_id
     where a.name = m and c.model_id <> a.model_id
     order by generation, parent, model;
 
 create macro siblings_of(m) as table
-    select s.name as model, p.name as parent, o.relation, o.distance, o.confidence
+    select s.name as model, p.name as parent, o.relation, o.distance, o.confidence, s.inferred
     from live_models x
     join current_edges e on e.child_id = x.model_id
     join current_edges o on o.parent_id = e.parent_id and o.child_id <> x.model_id
-    join models s on s.model_id = o.child_id
-    join models p on p.model_id = o.parent_id
+    join nodes s on s.node_id = o.child_id
+    join nodes p on p.node_id = o.parent_id
     where x.name = m
     order by model;
 
@@ -102,5 +111,5 @@ create view audit as
     join components c on c.model_id = m.model_id
     left join components bc on bc.model_id = k.base_id
     left join current_edges e on e.child_id = m.model_id
-    left join models p on p.model_id = e.parent_id;
+    left join nodes p on p.node_id = e.parent_id;
 comment on view audit is 'Claimed parents (base_model) beside measured ones: confirmed; confirmed, not direct; reversed; contradicted; unrelated; unknown base.';

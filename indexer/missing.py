@@ -1,0 +1,269 @@
+"""Ancestors that are not in the collection: inner nodes of a tree, inferred from squared distances alone.
+
+Squared L2 adds up along a path, so what a and b have learned together since p is
+
+    G_p(a, b) = (|p - a|^2 + |p - b|^2 - |a - b|^2) / 2,
+
+the inner product of a - p and b - p. For children of p it is about nothing. For children of one h that descends from
+p and is not there, it is |h - p|^2, *the same for every pair*: they hang from h, a point on the way.
+
+Training bends this. Siblings drift together, but drift grows with how far each of them moved, where h is one point
+for all. A child that hardly moved stands for h itself. So a node is inferred only where what is shared is a good part
+of what each has learned, alike for all pairs, and where each has learned something alone. With a root and two others
+there is one pair, which nothing confirms, so it must share more. Constants: docs/accuracy.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
+
+__all__ = ["Completed", "infer"]
+
+SHARED: Final = 0.18
+"""Least median cosine, over pairs, of what three or more have learned since p; pairs that agree exactly."""
+DOUBT: Final = 0.4
+"""What a spread of 1 over the pairs (largest minus smallest over largest) adds to it."""
+EVEN: Final = 0.5
+"""Where no other children tell how much siblings drift together: at most so much of the spread of the cosines."""
+UNEVEN: Final = 0.45
+"""Largest spread."""
+PAIR: Final = 0.4
+"""Least cosine of two."""
+ALONE: Final = 0.15
+"""Least part of the way to the others that each of three or more has gone alone: with less, it stands for h."""
+PENDANT: Final = 0.1
+"""A parent that went so much of the way to its child alone may be a sibling: the child is looked at with its uncles."""
+CAUTION: Final = 0.2
+"""ALONE for two, and where such a child is among them."""
+
+NEAREST: Final = 1.1
+"""The point is above a root that is about as near to it as its nearest child."""
+UNDECIDED: Final = 0.5
+"""And where the cues of direction give the root no more than this, on average, over those children."""
+CENTRE: Final = 0.22
+"""Least cosine then, where the children have lost of the root's weights what it would have learned alone."""
+
+_FAINT: Final = 0.15
+"""Cosine below which two are not looked at together."""
+_WIDEST: Final = 1500
+"""Children of one model that are looked at; of more, none."""
+_ROUNDS: Final = 3
+
+Direction = Callable[[int, int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A tree of n models and k inferred nodes, which are rows n to n + k - 1."""
+
+    parent: NDArray[np.int64]
+    """n + k; -1 for the root."""
+    squared: NDArray[np.float64]
+    """(n + k) x (n + k): squared distances; those of inferred nodes follow from the models'."""
+    shared: NDArray[np.float64]
+    """k: median cosine of what its children have learned since the model that they were seen from, less drift."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Star:
+    """Children of p that meet in a point."""
+
+    seen_from: int
+    members: NDArray[np.int64]
+    height: float
+    """Squared distance from p to the point."""
+    alone: NDArray[np.float64]
+    """Squared distance from the point to each member."""
+    shared: float
+    above: bool
+    """The point is the parent of p, which was taken for the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    squared: NDArray[np.float64]
+    parent: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+    """Squared norms, NaN for inferred nodes."""
+    direction: Direction
+
+
+def infer(
+    squared: NDArray[np.float64], parent: NDArray[np.int64], sizes: NDArray[np.float64], direction: Direction
+) -> Completed:
+    """Put inferred nodes into the tree `parent` (n; -1 for the root) of models at `squared` distances (n x n).
+
+    `sizes` are the models' squared norms, `direction(u, v)` is log-odds for u -> v against v -> u. Distances that were
+    not measured are infinite.
+    """
+    n = len(parent)
+    tree = _Tree(squared, parent, sizes, direction)
+    shared: list[float] = []
+    for _ in range(_ROUNDS):
+        # What did not pass before will not pass now, unless an inferred node has joined it.
+        stars = [star for star in _stars(tree) if not shared or (star.members >= n).any()]
+        for star in stars:
+            tree = _insert(tree, star)
+            shared.append(star.shared)
+        if not stars:
+            break
+    return Completed(tree.parent, tree.squared, np.array(shared))
+
+
+def _stars(tree: _Tree) -> list[_Star]:
+    """Disjoint sets of children, the largest that pass, that each meet in one point on the way from a model."""
+    loose = _loosened(tree.squared, tree.parent)
+    stars = []
+    for p in np.unique(loose[loose >= 0]):
+        children = np.flatnonzero(loose == p)
+        reach = tree.squared[p, children]
+        children = children[np.isfinite(reach) & (reach > 0)]
+        if not 2 <= children.size <= _WIDEST or np.isnan(tree.sizes[p]):
+            continue
+        waiting = [children]
+        while waiting:
+            members = waiting.pop()
+            star = _star(tree, int(p), members, np.setdiff1d(children, members))
+            if star is None:
+                waiting += _halves(tree.squared, int(p), members)
+            elif not (star.above and any(other.above for other in stars)):
+                stars.append(star)
+    return stars
+
+
+def _loosened(distances: NDArray[np.float64], parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """n: the tree with children moved up from parents that have gone part of the way to them alone.
+
+    Among children of one h that is missing the cheapest tree may hang some from another; in truth they are siblings.
+    """
+    loose = parent.copy()
+    for c in _parents_first(parent):
+        p = int(loose[c])
+        while p >= 0 and loose[p] >= 0:
+            pendant = (distances[p, c] + distances[p, loose[p]] - distances[loose[p], c]) / 2
+            if not pendant >= PENDANT * distances[p, c] > 0:
+                break
+            p = int(loose[p])
+        loose[c] = p
+    return loose
+
+
+def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    depth = np.zeros(len(parent), np.int64)
+    current = parent.copy()
+    while (inside := current >= 0).any():
+        depth += inside
+        current = np.where(inside, parent[current], -1)
+    return np.argsort(depth, kind="stable")
+
+
+def _together(distances: NDArray[np.float64], p: int, members: NDArray[np.int64]) -> NDArray[np.float64]:
+    """G_p of the module's docstring, members x members; what was not measured counts as nothing shared."""
+    reach = distances[p, members]
+    shared = (reach[:, None] + reach - distances[np.ix_(members, members)]) / 2
+    return np.asarray(np.where(np.isfinite(shared), shared, 0.0))
+
+
+def _star(tree: _Tree, p: int, members: NDArray[np.int64], others: NDArray[np.int64]) -> _Star | None:
+    """The point in which these children of p meet, if there is one; `others` are its other children."""
+    k = len(members)
+    if k < 2:
+        return None
+    moved = tree.parent[members] != p
+    if not np.isin(tree.parent[members[moved]], members).all():
+        return None
+    together = _together(tree.squared, p, members)
+    reach = tree.squared[p, members]
+    a, b = np.triu_indices(k, 1)
+    pairs = together[a, b]
+    if pairs.min() <= 0:
+        return None
+    cosines = pairs / np.sqrt(reach[a] * reach[b])
+    uneven = _spread(pairs)
+    alone = reach - (together.sum(axis=1) - reach) / (k - 1)
+    height = float(np.median(pairs))
+    drift = _drift(tree.squared, p, members, others)
+    shared = float(np.median(cosines)) - (drift or 0.0)
+    above = _is_above(tree, p, members, height, alone)
+    least = PAIR if k == 2 else SHARED + DOUBT * uneven
+    if above and drift is not None and _lost(tree, p, members, height):
+        least = min(least, CENTRE)
+    if drift is None and not above and (k == 2 or uneven > EVEN * _spread(cosines)):
+        return None
+    if uneven > UNEVEN or shared < least:
+        return None
+    between = tree.squared[np.ix_(members, members)][~np.eye(k, dtype=bool)].reshape(k, k - 1)
+    if (alone < (CAUTION if k == 2 or moved.any() else ALONE) * np.median(between, axis=1)).any():
+        return None
+    return _Star(p, members, height, alone, shared, above)
+
+
+def _is_above(tree: _Tree, p: int, members: NDArray[np.int64], height: float, alone: NDArray[np.float64]) -> bool:
+    """Is the point the parent of p, not its child? Where the root is missing, its nearest child is taken for it."""
+    if tree.parent[p] >= 0 or height > NEAREST * alone.min():
+        return False
+    models = members[np.isfinite(tree.sizes[members])]
+    return bool(models.size and np.mean([tree.direction(p, int(m)) for m in models]) <= UNDECIDED)
+
+
+def _lost(tree: _Tree, p: int, members: NDArray[np.int64], height: float) -> bool:
+    """Has each member lost of p's weights what p would have learned alone? The origin is an outgroup to all."""
+    with np.errstate(invalid="ignore"):
+        lost = (tree.sizes[p] + tree.squared[p, members] - tree.sizes[members]) / 2
+        return bool(((lost >= 0.5 * height) & (lost <= 2 * height)).all())
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    return float((values.max() - values.min()) / values.max())
+
+
+def _drift(
+    distances: NDArray[np.float64], p: int, members: NDArray[np.int64], others: NDArray[np.int64]
+) -> float | None:
+    """Median cosine of what members and other children of p have learned: what siblings here share by drift."""
+    if not others.size:
+        return None
+    every = np.concatenate([members, others])
+    reach = distances[p, every]
+    shared = _together(distances, p, every) / np.sqrt(reach[:, None] * reach)
+    return max(0.0, float(np.median(shared[: len(members), len(members) :])))
+
+
+def _halves(distances: NDArray[np.float64], p: int, members: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The members parted where they have least together: first those that share nothing, then by average linkage."""
+    if len(members) <= 2:
+        return []
+    shared = _together(distances, p, members)
+    reach = distances[p, members]
+    faint = shared < _FAINT * np.sqrt(reach[:, None] * reach)
+    count, label = connected_components(~faint, directed=False)
+    if count == 1:
+        apart = shared.max() - shared
+        np.fill_diagonal(apart, 0.0)
+        label = fcluster(linkage(squareform(apart, checks=False), "average"), 2, "maxclust")
+    return [members[label == each] for each in np.unique(label)]
+
+
+def _insert(tree: _Tree, star: _Star) -> _Tree:
+    """The tree with one more node, the last: the point of the star, as child of p or as its parent."""
+    p, node = star.seen_from, len(tree.parent)
+    # From the point to any other model: what is left of each member's way, less the member's own part.
+    away = np.maximum(np.median(tree.squared[star.members] - star.alone[:, None], axis=0), 0.0)
+    away[star.members] = star.alone
+    away[p] = star.height
+    squared = np.zeros((node + 1, node + 1))
+    squared[:node, :node] = tree.squared
+    squared[node, :node] = squared[:node, node] = away
+    parent = np.append(tree.parent, -1 if star.above else p)
+    parent[star.members] = node
+    if star.above:
+        parent[p] = node
+    return _Tree(squared, parent, np.append(tree.sizes, np.nan), tree.direction)
