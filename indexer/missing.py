@@ -121,7 +121,7 @@ def infer(
 def _stars(tree: _Tree) -> list[_Star]:
     """Disjoint sets of children, the largest that pass, that each meet in one point on the way from a model."""
     loose = _loosened(tree.squared, tree.parent)
-    stars = []
+    stars: list[_Star] = []
     for p in np.unique(loose[loose >= 0]):
         children = np.flatnonzero(loose == p)
         reach = tree.squared[p, children]

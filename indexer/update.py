@@ -60,7 +60,8 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress, infer: bool =
     """Bring edges and components up to date with the live models.
 
     A component is solved again when its members are not those that are stored, or when `mode` or `infer` (ancestors
-    that no model is; never in paper mode) has changed. What is found for a component depends on its members' sketches alone, so the graph equals a rebuild whatever the history.
+    that no model is; never in paper mode) has changed. What is found for a component depends on its members' sketches
+    alone, so the graph equals a rebuild whatever the history.
     """
     started = monotonic()
     c = writer.connection

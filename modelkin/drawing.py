@@ -136,9 +136,8 @@ def summary_lines(report: RunReport) -> Iterator[str]:
         f"{counted(r.edges_added, 'edge')} added, {r.edges_closed:,} closed"
     )
     alone = f", {counted(r.alone, 'model')} without relatives" if r.alone else ""
-    inferred = f", {counted(r.inferred, 'inferred ancestor')}" if r.inferred else ""
-    yield (
-        f"holds    {counted(r.models, 'model')}, {counted(r.trees, 'tree')}, {counted(r.edges, 'edge')}{alone}{inferred}"
-    )
+    if r.inferred:
+        alone += f", {counted(r.inferred, 'inferred ancestor')}"
+    yield (f"holds    {counted(r.models, 'model')}, {counted(r.trees, 'tree')}, {counted(r.edges, 'edge')}{alone}")
     yield f"took     {r.seconds:.1f} s (crawl {r.crawl_seconds:.1f} s, update {r.update_seconds:.1f} s)"
     yield f"graph    {plain(r.graph)}, generation {r.generation}"

@@ -96,10 +96,8 @@ class ModelGraph:
 
     def __contains__(self, model: object) -> bool:
         """Whether `model` means one model."""
-        if not isinstance(model, str):
-            return False
         with suppress(StopError):
-            return find_model(self._connection, model) is not None
+            return isinstance(model, str) and find_model(self._connection, model) is not None
         return False
 
     def __iter__(self) -> Iterator[str]:
@@ -247,9 +245,7 @@ class ModelGraph:
         for row in self.each_model():
             graph.add_node(row.name, **_attributes(row, without=("name", "parent")))
         for edge in self.each_edge():
-            for name in (edge.parent, edge.child):
-                if name not in graph:
-                    graph.add_node(name, inferred=True)
+            graph.add_nodes_from({edge.parent, edge.child} - graph.nodes, inferred=True)
             graph.add_edge(edge.parent, edge.child, **_attributes(edge, without=("parent", "child")))
         return graph
 

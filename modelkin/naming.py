@@ -66,7 +66,7 @@ def create_label(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def find_model(connection: duckdb.DuckDBPyConnection, name: str) -> int:
-    """The id of the live model or inferred ancestor that `name` means: its name, `source/name`, or the last parts of its name.
+    """The id of the live model or inferred ancestor that `name` means: its name, `source/name`, or its last parts.
 
     Raises UnknownModelError and AmbiguousModelError.
     """

@@ -75,8 +75,9 @@ def run(
     """Ingest from `source` unless it is None, update the trees unless `mode` is None, and publish.
 
     `budget` is in bytes a model (0 = everything), `complete` says that the listing covers the whole source, so that
-    models missing from it are removed, `infer` that trees may hold ancestors that no model is. Raises StopError when another process writes to the graph, when the source
-    cannot be read or when the disk is full; what was done until then is kept for the next run.
+    models missing from it are removed, `infer` that trees may hold ancestors that no model is. Raises StopError when
+    another process writes to the graph, when the source cannot be read or when the disk is full; what was done until
+    then is kept for the next run.
     """
     folder = GraphFolder(path)
     if source is None and folder.current() is None and not folder.building.exists():

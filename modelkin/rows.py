@@ -63,7 +63,7 @@ class Ancestor:
     relation: str | None
     distance: float | None
     confidence: float | None
-    inferred: bool
+    inferred: bool = False
     """No model of the graph, but an ancestor that distances between models tell of."""
 
 
@@ -78,7 +78,7 @@ class Descendant:
     relation: str
     distance: float
     confidence: float
-    inferred: bool
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Sibling:
     relation: str
     distance: float
     confidence: float
-    inferred: bool
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Edge:
     runner_up: str | None
     runner_up_confidence: float | None
     since_run: int
-    inferred: bool
+    inferred: bool = False
     """The parent, or the child, is no model of the graph but an inferred ancestor."""
 
 

@@ -27,7 +27,11 @@ _PREVIEW = 50
 _NUMBER: Final = re.compile(r"-|[-+]?[\d.,]+(e[-+]?\d+)?( [kMGT]?B)?|[-+]?inf|nan", re.ASCII)
 
 # (heading, field) where not every field fits into a line; --json and SQL have them all.
+_EDGE: Final = (("relation", "relation"), ("distance", "distance"), ("confidence", "confidence"))
 _CHOSEN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "Ancestor": (("generation", "generation"), ("model", "model"), *_EDGE),
+    "Descendant": (("generation", "generation"), ("model", "model"), ("parent", "parent"), *_EDGE),
+    "Sibling": (("model", "model"), ("parent", "parent"), *_EDGE),
     "Edge": (
         ("parent", "parent"),
         ("child", "child"),
