@@ -2,9 +2,10 @@
 
     scripts/bench missing DIR [DIR ...] [--json]
 
-Each DIR holds sets of models, such as `scripts/bench trained --to DIR` leaves: a folder a set with models and a truth.csv
-(child, parent). Every set is solved as it is, and once for each inner node with two or more children left out, together
-with its casts, copies and quantised forms. A parent that is not in the set is written `missing:NAME` in the truth.
+Each DIR holds sets of models, such as `scripts/bench trained --to DIR` leaves: a folder a set, with models and a
+truth.csv (child, parent). Every set is solved as it is, and once for each inner node with two or more children left
+out, together with its casts, copies and quantised forms. A parent that is not in the set is written `missing:NAME` in
+the truth.
 """
 
 from __future__ import annotations

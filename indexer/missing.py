@@ -31,8 +31,10 @@ SHARED: Final = 0.18
 """Least median cosine, over pairs, of what three or more have learned since p; pairs that agree exactly."""
 DOUBT: Final = 0.4
 """What a spread of 1 over the pairs (largest minus smallest over largest) adds to it."""
-EVEN: Final = 0.5
-"""Where no other children tell how much siblings drift together: at most so much of the spread of the cosines."""
+EVEN: Final = 2.0
+TELLING: Final = 0.15
+"""Where no other children tell how much siblings drift together: the cosines must spread by EVEN times as much, and by
+TELLING. Drift makes cosines alike, a common point makes what pairs share alike."""
 UNEVEN: Final = 0.45
 """Largest spread."""
 PAIR: Final = 0.4
@@ -48,6 +50,10 @@ NEAREST: Final = 1.1
 """The point is above a root that is about as near to it as its nearest child."""
 UNDECIDED: Final = 0.5
 """And where the cues of direction give the root no more than this, on average, over those children."""
+DECIDED: Final = 2.0
+"""Where they give one of those children so much over each other, it is the root, and the point its child."""
+ROOTED: Final = 0.3
+"""Least cosine there where the root has no other children."""
 CENTRE: Final = 0.22
 """Least cosine then, where the children have lost of the root's weights what it would have learned alone."""
 
@@ -83,8 +89,8 @@ class _Star:
     alone: NDArray[np.float64]
     """Squared distance from the point to each member."""
     shared: float
-    above: bool
-    """The point is the parent of p, which was taken for the root."""
+    parent: int
+    """p; or, where p was taken for the root and is none, that one of the members that is, or -1 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ def _stars(tree: _Tree) -> list[_Star]:
             star = _star(tree, int(p), members, np.setdiff1d(children, members))
             if star is None:
                 waiting += _halves(tree.squared, int(p), members)
-            elif not (star.above and any(other.above for other in stars)):
+            elif star.parent == p or all(other.parent == other.seen_from for other in stars):
                 stars.append(star)
     return stars
 
@@ -192,26 +198,36 @@ def _star(tree: _Tree, p: int, members: NDArray[np.int64], others: NDArray[np.in
     height = float(np.median(pairs))
     drift = _drift(tree.squared, p, members, others)
     shared = float(np.median(cosines)) - (drift or 0.0)
-    above = _is_above(tree, p, members, height, alone)
+    top = _top(tree, p, members, height, alone)
     least = PAIR if k == 2 else SHARED + DOUBT * uneven
-    if above and drift is not None and _lost(tree, p, members, height):
+    if top != p and drift is not None and _lost(tree, p, members, height):
         least = min(least, CENTRE)
-    if drift is None and not above and (k == 2 or uneven > EVEN * _spread(cosines)):
+    if drift is None and top == p and (k == 2 or not EVEN * uneven <= _spread(cosines) >= TELLING):
         return None
+    if drift is None and top != p:
+        least = max(least, ROOTED)
     if uneven > UNEVEN or shared < least:
         return None
     between = tree.squared[np.ix_(members, members)][~np.eye(k, dtype=bool)].reshape(k, k - 1)
     if (alone < (CAUTION if k == 2 or moved.any() else ALONE) * np.median(between, axis=1)).any():
         return None
-    return _Star(p, members, height, alone, shared, above)
+    return _Star(p, members, height, alone, shared, top)
 
 
-def _is_above(tree: _Tree, p: int, members: NDArray[np.int64], height: float, alone: NDArray[np.float64]) -> bool:
-    """Is the point the parent of p, not its child? Where the root is missing, its nearest child is taken for it."""
+def _top(tree: _Tree, p: int, members: NDArray[np.int64], height: float, alone: NDArray[np.float64]) -> int:
+    """The parent of the point: p; or, where p was taken for the root though it is a child of it, -1 for none.
+
+    Where the root is missing, its nearest child is taken for it. Or a member is the root after all: the cues say so.
+    """
     if tree.parent[p] >= 0 or height > NEAREST * alone.min():
-        return False
+        return p
     models = members[np.isfinite(tree.sizes[members])]
-    return bool(models.size and np.mean([tree.direction(p, int(m)) for m in models]) <= UNDECIDED)
+    if not models.size or np.mean([tree.direction(p, int(m)) for m in models]) > UNDECIDED:
+        return p
+    for m in models:
+        if min(tree.direction(int(m), int(other)) for other in [p, *models] if other != m) >= DECIDED:
+            return int(m)
+    return -1
 
 
 def _lost(tree: _Tree, p: int, members: NDArray[np.int64], height: float) -> bool:
@@ -255,15 +271,18 @@ def _halves(distances: NDArray[np.float64], p: int, members: NDArray[np.int64]) 
 def _insert(tree: _Tree, star: _Star) -> _Tree:
     """The tree with one more node, the last: the point of the star, as child of p or as its parent."""
     p, node = star.seen_from, len(tree.parent)
-    # From the point to any other model: what is left of each member's way, less the member's own part.
-    away = np.maximum(np.median(tree.squared[star.members] - star.alone[:, None], axis=0), 0.0)
+    # From the point to any other: the way from each of its neighbours, less the neighbour's own part. That is too short
+    # for the one beyond which the other lies, so the smallest does not count, nor, for noise, does the largest.
+    around = np.append(star.members, p)
+    ways = tree.squared[around] - np.append(star.alone, star.height)[:, None]
+    away = np.maximum(np.sort(ways, axis=0)[-2], 0.0)
     away[star.members] = star.alone
     away[p] = star.height
     squared = np.zeros((node + 1, node + 1))
     squared[:node, :node] = tree.squared
     squared[node, :node] = squared[:node, node] = away
-    parent = np.append(tree.parent, -1 if star.above else p)
-    parent[star.members] = node
-    if star.above:
-        parent[p] = node
+    parent = np.append(tree.parent, star.parent)
+    parent[around] = node
+    if star.parent >= 0:
+        parent[star.parent] = -1 if tree.parent[p] < 0 else tree.parent[p]
     return _Tree(squared, parent, np.append(tree.sizes, np.nan), tree.direction)

@@ -58,12 +58,12 @@ def family_of(models: Mapping[str, Weights]) -> Family:
 
 
 def parents_of(family: Family) -> dict[str, tuple[str, str]]:
-    """Child -> (parent, relation), as an update finds them."""
+    """Child -> (parent, relation), as an update finds them, inferred ancestors included."""
     names = dict(zip(family.model_ids.tolist(), family.names, strict=True))
+    found = [solve_component(family.take(part)) for part in split(family)]
+    names |= {node.inferred_id: node.name for component in found for node in component.inferred}
     return {
-        names[edge.child_id]: (names[edge.parent_id], edge.relation)
-        for part in split(family)
-        for edge in solve_component(family.take(part)).edges
+        names[edge.child_id]: (names[edge.parent_id], edge.relation) for component in found for edge in component.edges
     }
 
 
