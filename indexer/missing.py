@@ -102,6 +102,22 @@ class _Tree:
     direction: Direction
 
 
+@dataclass(frozen=True, slots=True)
+class _Fan:
+    """The k children of a model p as p sees them: what each has learned, less what it shrank.
+
+    Weight decay takes the same part of p from all children, which tells of no common ancestor: increments are taken at
+    right angles to p.
+    """
+
+    p: int
+    children: NDArray[np.int64]
+    reach: NDArray[np.float64]
+    """k: squared length of each increment."""
+    together: NDArray[np.float64]
+    """k x k: inner products, G_p of the module's docstring; 0 where not measured."""
+
+
 def infer(
     squared: NDArray[np.float64], parent: NDArray[np.int64], sizes: NDArray[np.float64], direction: Direction
 ) -> Completed:
@@ -130,16 +146,16 @@ def _stars(tree: _Tree) -> list[_Star]:
     stars: list[_Star] = []
     for p in np.unique(loose[loose >= 0]):
         children = np.flatnonzero(loose == p)
-        reach = tree.squared[p, children]
-        children = children[np.isfinite(reach) & (reach > 0)]
+        children = children[np.isfinite(tree.squared[p, children])]
         if not 2 <= children.size <= _WIDEST or np.isnan(tree.sizes[p]):
             continue
-        waiting = [children]
+        fan = _fan(tree, int(p), children)
+        waiting = [np.arange(fan.children.size)]
         while waiting:
-            members = waiting.pop()
-            star = _star(tree, int(p), members, np.setdiff1d(children, members))
+            at = waiting.pop()
+            star = _star(tree, fan, at)
             if star is None:
-                waiting += _halves(tree.squared, int(p), members)
+                waiting += _halves(fan, at)
             elif star.parent == p or all(other.parent == other.seen_from for other in stars):
                 stars.append(star)
     return stars
@@ -171,32 +187,41 @@ def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.argsort(depth, kind="stable")
 
 
-def _together(distances: NDArray[np.float64], p: int, members: NDArray[np.int64]) -> NDArray[np.float64]:
-    """G_p of the module's docstring, members x members; what was not measured counts as nothing shared."""
-    reach = distances[p, members]
-    shared = (reach[:, None] + reach - distances[np.ix_(members, members)]) / 2
-    return np.asarray(np.where(np.isfinite(shared), shared, 0.0))
+def _fan(tree: _Tree, p: int, children: NDArray[np.int64]) -> _Fan:
+    reach, together = _seen_from(tree.squared, p, children)
+    if tree.sizes[p] > 0:
+        # <c - p, p> from squared norms alone; inferred nodes have none.
+        along = np.nan_to_num(tree.sizes[children] - tree.sizes[p] - reach) / 2
+        together = np.where(together != 0, together - np.outer(along, along) / tree.sizes[p], 0.0)
+        reach = reach - along**2 / tree.sizes[p]
+    kept = reach > 0
+    return _Fan(p, children[kept], reach[kept], together[np.ix_(kept, kept)])
 
 
-def _star(tree: _Tree, p: int, members: NDArray[np.int64], others: NDArray[np.int64]) -> _Star | None:
-    """The point in which these children of p meet, if there is one; `others` are its other children."""
-    k = len(members)
+def _seen_from(
+    squared: NDArray[np.float64], p: int, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    reach = squared[p, rows]
+    together = (reach[:, None] + reach - squared[np.ix_(rows, rows)]) / 2
+    return reach, np.where(np.isfinite(together), together, 0.0)
+
+
+def _star(tree: _Tree, fan: _Fan, at: NDArray[np.int64]) -> _Star | None:
+    """The point in which these children (positions) meet, if there is one."""
+    p, members, k = fan.p, fan.children[at], len(at)
     if k < 2:
         return None
     moved = tree.parent[members] != p
     if not np.isin(tree.parent[members[moved]], members).all():
         return None
-    together = _together(tree.squared, p, members)
-    reach = tree.squared[p, members]
+    reach, together = fan.reach[at], fan.together[np.ix_(at, at)]
     a, b = np.triu_indices(k, 1)
     pairs = together[a, b]
     if pairs.min() <= 0:
         return None
     cosines = pairs / np.sqrt(reach[a] * reach[b])
-    uneven = _spread(pairs)
-    alone = reach - (together.sum(axis=1) - reach) / (k - 1)
-    height = float(np.median(pairs))
-    drift = _drift(tree.squared, p, members, others)
+    uneven, height, alone = _spread(pairs), float(np.median(pairs)), _alone(reach, together)
+    drift = _drift(fan, at)
     shared = float(np.median(cosines)) - (drift or 0.0)
     top = _top(tree, p, members, height, alone)
     least = PAIR if k == 2 else SHARED + DOUBT * uneven
@@ -208,10 +233,17 @@ def _star(tree: _Tree, p: int, members: NDArray[np.int64], others: NDArray[np.in
         least = max(least, ROOTED)
     if uneven > UNEVEN or shared < least:
         return None
-    between = tree.squared[np.ix_(members, members)][~np.eye(k, dtype=bool)].reshape(k, k - 1)
+    between = (reach[:, None] + reach - 2 * together)[~np.eye(k, dtype=bool)].reshape(k, k - 1)
     if (alone < (CAUTION if k == 2 or moved.any() else ALONE) * np.median(between, axis=1)).any():
         return None
-    return _Star(p, members, height, alone, shared, top)
+    # Lengths are those of the whole way, what was shrunk included.
+    reach, together = _seen_from(tree.squared, p, members)
+    return _Star(p, members, float(np.median(together[a, b])), np.maximum(_alone(reach, together), 0.0), shared, top)
+
+
+def _alone(reach: NDArray[np.float64], together: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each has learned and shares with no other, by the mean over the others."""
+    return np.asarray(reach - (together.sum(axis=1) - np.diag(together)) / (len(reach) - 1))
 
 
 def _top(tree: _Tree, p: int, members: NDArray[np.int64], height: float, alone: NDArray[np.float64]) -> int:
@@ -241,31 +273,27 @@ def _spread(values: NDArray[np.float64]) -> float:
     return float((values.max() - values.min()) / values.max())
 
 
-def _drift(
-    distances: NDArray[np.float64], p: int, members: NDArray[np.int64], others: NDArray[np.int64]
-) -> float | None:
+def _drift(fan: _Fan, at: NDArray[np.int64]) -> float | None:
     """Median cosine of what members and other children of p have learned: what siblings here share by drift."""
-    if not others.size:
+    rest = np.setdiff1d(np.arange(fan.children.size), at)
+    if not rest.size:
         return None
-    every = np.concatenate([members, others])
-    reach = distances[p, every]
-    shared = _together(distances, p, every) / np.sqrt(reach[:, None] * reach)
-    return max(0.0, float(np.median(shared[: len(members), len(members) :])))
+    cosines = fan.together[np.ix_(at, rest)] / np.sqrt(fan.reach[at][:, None] * fan.reach[rest])
+    return max(0.0, float(np.median(cosines)))
 
 
-def _halves(distances: NDArray[np.float64], p: int, members: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The members parted where they have least together: first those that share nothing, then by average linkage."""
-    if len(members) <= 2:
+def _halves(fan: _Fan, at: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The children parted where they have least together: first those that share nothing, then by average linkage."""
+    if len(at) <= 2:
         return []
-    shared = _together(distances, p, members)
-    reach = distances[p, members]
-    faint = shared < _FAINT * np.sqrt(reach[:, None] * reach)
+    reach, together = fan.reach[at], fan.together[np.ix_(at, at)]
+    faint = together < _FAINT * np.sqrt(reach[:, None] * reach)
     count, label = connected_components(~faint, directed=False)
     if count == 1:
-        apart = shared.max() - shared
+        apart = together.max() - together
         np.fill_diagonal(apart, 0.0)
         label = fcluster(linkage(squareform(apart, checks=False), "average"), 2, "maxclust")
-    return [members[label == each] for each in np.unique(label)]
+    return [at[label == each] for each in np.unique(label)]
 
 
 def _insert(tree: _Tree, star: _Star) -> _Tree:
