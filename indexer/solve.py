@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from indexer.ancestry import Ancestry, ancestor_costs, recover
 from indexer.components import find_components
+from indexer.copies import copy_edges, group_copies
 from indexer.cues import CUES, log_odds, measure_cues
 from indexer.derived import find_derived
 from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
+from indexer.metadata import Metadata
 from indexer.rank import difference_rank
 from indexer.shortlist import nearest
+from indexer.weighing import weigh
 from store.records import Edge, Evidence, Pair
 
 __all__ = ["Component", "group_copies", "solve_component", "split"]
@@ -41,23 +44,6 @@ class Component:
     pairs: tuple[Pair, ...]
 
 
-def group_copies(family: Family) -> dict[int, list[int]]:
-    """Original row -> rows of its bit-equal copies. The original is the earliest upload, then the first name."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, content in enumerate(family.content_hashes):
-        groups[content].append(row)
-
-    def age(row: int) -> tuple[float, str]:
-        created = float(family.created[row])
-        return (created if np.isfinite(created) else np.inf), family.names[row]
-
-    result = {}
-    for rows in groups.values():
-        first = min(rows, key=age)
-        result[first] = [row for row in rows if row != first]
-    return dict(sorted(result.items()))
-
-
 def split(family: Family) -> list[NDArray[np.int64]]:
     """Rows of each component, copies included, in the family's order (by name)."""
     copies = group_copies(family)
@@ -72,9 +58,9 @@ def split(family: Family) -> list[NDArray[np.int64]]:
     return parts
 
 
-def solve_component(family: Family) -> Component:
-    """Solve a family that is one component (see `split`)."""
-    copies = group_copies(family)
+def solve_component(family: Family, metadata: Metadata | None = None) -> Component:
+    """Solve a family that is one component (see `split`); without `metadata`, from its weights alone."""
+    copies = group_copies(family, metadata)
     originals = np.array(list(copies), np.int64)
     tree = family.take(originals)
     edges: list[Edge] = []
@@ -94,12 +80,17 @@ def solve_component(family: Family) -> Component:
                 cached[u, v] = measure_cues(inner, u, v)
             return cached[u, v]
 
-        ancestry = recover(inside, cues)
+        weighing = None
+        if metadata is not None:
+            sources = {int(originals[row]): int(originals[source]) for row, (source, _) in derived.items()}
+            weighing = weigh(family, metadata, copies, sources)
+        ancestry = recover(inside, cues, weighing.prior() if weighing is not None else None)
         edges += _core_edges(inner, inside, ancestry, cues)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
+        if weighing is not None:
+            edges = weighing.told(family, edges)
         pairs = _nearest_pairs(tree, measured)
-    for original, rows in copies.items():
-        edges += [_copy_edge(family, original, row, len(rows)) for row in rows]
+    edges += copy_edges(family, metadata)
     return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs)
 
 
@@ -240,30 +231,6 @@ def _derived_edge(
         runner_up_id=None,
         runner_up_confidence=None,
         evidence=(Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),),
-    )
-
-
-def _copy_edge(family: Family, original: int, row: int, copies: int) -> Edge:
-    dated = np.isfinite(family.created[original]) and family.created[original] < family.created[row]
-    # Bit-equal weights say nothing about who was first.
-    confidence = 0.95 if dated else 1.0 / (copies + 1)
-    return Edge(
-        child_id=int(family.model_ids[row]),
-        parent_id=int(family.model_ids[original]),
-        relation="copy",
-        distance=0.0,
-        confidence=confidence,
-        runner_up_id=None,
-        runner_up_confidence=None,
-        evidence=(
-            Evidence(
-                "content_hash",
-                1.0,
-                0.0,
-                "all tensors are bit-equal; "
-                + ("the parent was uploaded first" if dated else "which was first, weights cannot tell"),
-            ),
-        ),
     )
 
 

@@ -6,30 +6,34 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Final, Literal
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family, make_family
+from indexer.metadata import Metadata
 from indexer.paper import solve_paper
 from indexer.solve import Component, solve_component, split
 from store.lineage import (
     LiveModel,
     architecture_roles,
+    declared_bases,
     live_models,
     read_sketches,
     replace_components,
     replace_pairs,
+    setting,
     write_edges,
 )
 from store.progress import Progress
 from store.writer import GraphWriter
 
-__all__ = ["Mode", "UpdateReport", "load_family", "update"]
+__all__ = ["Mode", "UpdateReport", "load_family", "load_metadata", "update"]
 
 Mode = Literal["default", "paper"]
+_TEXT: Final = {True: "true", False: "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,32 @@ def load_family(
     )
 
 
-def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateReport:
+def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:
+    """What the cards of these models declare, in their order."""
+    bases = declared_bases(connection, architecture)
+    return Metadata(tuple(m.source for m in models), tuple(bases.get(m.model_id, ()) for m in models))
+
+
+def update(writer: GraphWriter, *, mode: Mode, progress: Progress, use_metadata: bool | None = None) -> UpdateReport:
     """Bring edges and components up to date with the live models.
 
-    A component is solved again when its members are not those that are stored, or when the mode has changed. What is
-    found for a component depends on its members' sketches alone, so the graph equals a rebuild whatever the history.
+    `use_metadata` lets dates and declared bases weigh in; None keeps what the graph was last solved with (at first: yes
+    if its last source was a Hub). A component is solved again when its members are not those that are stored, or when
+    mode or `use_metadata` have changed. What is found for a component depends on its members' sketches (and dates and
+    cards: a model whose card has changed is another member) alone, so the graph equals a rebuild whatever the history.
     """
     started = monotonic()
     c = writer.connection
-    everything = _setting(c, "mode") != mode
+    settled = setting(c, "use_metadata")
+    allowed = use_metadata
+    if allowed is None:
+        allowed = settled == "true" if settled else _last_source(c).startswith("hub:")
+    everything = (setting(c, "mode"), settled) != (mode, _TEXT[allowed])
+    if everything:
+        # Of a run that is killed halfway nothing may stay: the next one, however it is called, solves everything.
+        with writer.transaction():
+            c.execute("update settings set value = '' where key = 'mode'")
+            c.execute("insert or replace into settings values ('use_metadata', ?)", [_TEXT[allowed]])
     stored = _stored_members(c)
     live = live_models(c)
     gone = sorted(set(stored) - {m.model_id for m in live})
@@ -76,7 +97,7 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateRepo
     for architecture in sorted(touched_architectures):
         members = by_architecture.get(architecture, [])
         with writer.transaction():
-            counts = _update_architecture(writer, architecture, members, mode, stored, everything)
+            counts = _update_architecture(writer, architecture, members, mode, allowed, stored, everything)
         touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
         progress.advance(1, members[0].name if members else "")
     with writer.transaction():
@@ -88,9 +109,9 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress) -> UpdateRepo
     return UpdateReport(touched, added, closed, monotonic() - started)
 
 
-def _setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
-    row = connection.execute("select value from settings where key = ?", [key]).fetchone()
-    return row[0] if row else None
+def _last_source(connection: duckdb.DuckDBPyConnection) -> str:
+    row = connection.execute("select arg_max(source, run_id) from runs").fetchone()
+    return row[0] or "" if row else ""
 
 
 def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
@@ -120,6 +141,7 @@ def _update_architecture(
     architecture: str,
     models: list[LiveModel],
     mode: Mode,
+    use_metadata: bool,
     stored: dict[int, int],
     everything: bool,
 ) -> tuple[int, int, int]:
@@ -134,7 +156,11 @@ def _update_architecture(
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
         found = solve_paper(family, clusters=len(parts))
     else:
-        found = [(part, solve_component(family.take(part))) for part in solve]
+        metadata = load_metadata(c, architecture, models) if use_metadata else None
+        found = [
+            (part, solve_component(family.take(part), metadata.take(part) if metadata is not None else None))
+            for part in solve
+        ]
     trees = []
     added = closed = 0
     for part, component in found:

@@ -193,9 +193,9 @@ class ModelGraph:
         """What was not ingested, and why, by run."""
         return Rows(self.each_skipped())
 
-    def audit(self) -> Rows[AuditRow]:
-        """Declared parents beside measured ones, by model."""
-        return Rows(self._rows(AuditRow, queries.AUDIT))
+    def audit(self, *, every: bool = False) -> Rows[AuditRow]:
+        """Declared parents beside measured ones, by model; `every` adds measured parents that no card declares."""
+        return Rows(self._rows(AuditRow, queries.AUDIT_ALL if every else queries.AUDIT))
 
     def each_model(self) -> Iterator[ModelRow]:
         """`models` one by one, for graphs that are larger than memory."""

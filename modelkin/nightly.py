@@ -68,12 +68,15 @@ def run(
     complete: bool,
     progress: Progress,
     clock: Callable[[], datetime],
+    use_metadata: bool | None = None,
 ) -> RunReport:
     """Ingest from `source` unless it is None, update the trees unless `mode` is None, and publish.
 
     `budget` is in bytes a model (0 = everything), `complete` says that the listing covers the whole source, so that
-    models missing from it are removed. Raises StopError when another process writes to the graph, when the source
-    cannot be read or when the disk is full; what was done until then is kept for the next run.
+    models missing from it are removed. `use_metadata` lets upload dates and declared bases weigh in, for the whole
+    graph; None means yes for a Hub, no for another source, and without a source what it was last. Raises StopError when
+    another process writes to the graph, when the source cannot be read or when the disk is full; what was done until
+    then is kept for the next run.
     """
     folder = GraphFolder(path)
     if source is None and folder.current() is None and not folder.building.exists():
@@ -86,7 +89,9 @@ def run(
         if source is not None:
             _ingest(writer, source, budget, complete, progress)
         if mode is not None:
-            _update(writer, mode, progress)
+            if use_metadata is None and source is not None:
+                use_metadata = source.remote
+            _update(writer, mode, use_metadata, progress)
         counts = _counts(writer)
         generation = writer.publish()
     return RunReport(
@@ -118,10 +123,10 @@ def _ingest(writer: GraphWriter, source: Source, budget: int, complete: bool, pr
     )
 
 
-def _update(writer: GraphWriter, mode: Mode, progress: Progress) -> None:
+def _update(writer: GraphWriter, mode: Mode, use_metadata: bool | None, progress: Progress) -> None:
     from indexer.update import update
 
-    report: UpdateReport = update(writer, mode=mode, progress=progress)
+    report: UpdateReport = update(writer, mode=mode, progress=progress, use_metadata=use_metadata)
     progress.finish()
     writer.finish_run(
         mode=mode,

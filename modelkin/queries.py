@@ -11,6 +11,7 @@ from typing import Final
 __all__ = [
     "ANCESTORS",
     "AUDIT",
+    "AUDIT_ALL",
     "CLAIMS",
     "DESCENDANTS",
     "EDGES",
@@ -174,5 +175,17 @@ SKIPPED: Final = """
 AUDIT: Final = """
     select model, claimed_parent, measured_parent, confidence, verdict, stated_in
     from audit
+    order by model, claimed_parent, stated_in
+"""
+
+AUDIT_ALL: Final = """
+    select model, claimed_parent, measured_parent, confidence, verdict, stated_in
+    from audit
+    union all
+    select m.name, null, p.name, e.confidence, 'missing', null
+    from current_edges e
+    join live_models m on m.model_id = e.child_id
+    join models p on p.model_id = e.parent_id
+    where e.child_id not in (select model_id from claims where field = 'base_model')
     order by model, claimed_parent, stated_in
 """

@@ -158,14 +158,14 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """A declared parent beside the measured one."""
+    """A declared parent beside the measured one; None and "missing" where none is declared."""
 
     model: str
-    claimed_parent: str
+    claimed_parent: str | None
     measured_parent: str | None
     confidence: float | None
     verdict: str
-    stated_in: str
+    stated_in: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ class GraphFolder:
             create_schema(connection)
             connection.executemany(
                 "insert into settings values (?, ?)",
-                [("schema_version", str(SCHEMA_VERSION)), ("base_generation", "0"), ("mode", "")],
+                [("schema_version", str(SCHEMA_VERSION)), ("base_generation", "0"), ("mode", ""), ("use_metadata", "")],
             )
             connection.commit()
         return connection, False

@@ -19,10 +19,12 @@ __all__ = [
     "LiveModel",
     "architecture_roles",
     "current_edges",
+    "declared_bases",
     "live_models",
     "read_sketches",
     "replace_components",
     "replace_pairs",
+    "setting",
     "write_edges",
 ]
 
@@ -56,6 +58,25 @@ def live_models(connection: duckdb.DuckDBPyConnection, architecture: str | None 
 
 def _seconds(moment: datetime | None) -> float:
     return moment.replace(tzinfo=UTC).timestamp() if moment is not None else float("nan")
+
+
+def setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
+    """The value of a key in table `settings`."""
+    row = connection.execute("select value from settings where key = ?", [key]).fetchone()
+    return row[0] if row else None
+
+
+def declared_bases(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[int, tuple[str, ...]]:
+    """Model id -> the base models that its card declares, sorted; models that declare none are left out."""
+    return {
+        model_id: tuple(names)
+        for model_id, names in connection.execute(
+            """select model_id, list_sort(list_distinct(list(k.value)))
+               from claims k join live_models m using (model_id)
+               where k.field = 'base_model' and m.architecture = ? group by model_id""",
+            [architecture],
+        ).fetchall()
+    }
 
 
 def architecture_roles(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[str, str]:

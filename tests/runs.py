@@ -52,14 +52,18 @@ def writer(graph: Path, source: Source) -> GraphWriter:
 
 
 def index(
-    source: Path | Source, graph: Path, progress: Progress | None = None, workers: int | None = None
+    source: Path | Source,
+    graph: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    use_metadata: bool | None = None,
 ) -> IngestReport:
     """Ingest, update, publish."""
     source = FolderSource(source) if isinstance(source, Path) else source
     progress = progress or SilentProgress()
     with writer(graph, source) as run:
         report = ingest(source, run, budget=0, complete=True, progress=progress, workers=workers)
-        update(run, mode="default", progress=progress)
+        update(run, mode="default", progress=progress, use_metadata=use_metadata)
         run.publish()
     return report
 

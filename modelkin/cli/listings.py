@@ -31,10 +31,14 @@ def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
         _print(opened.each_edge(), json, "no edges")
 
 
-def audit(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def audit(
+    graph: GraphOption = _GRAPH,
+    every: Annotated[bool, typer.Option("--all", help="Also measured parents that no card declares.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Declared parents beside measured ones."""
     with reading(graph) as opened:
-        rows = opened.audit()
+        rows = opened.audit(every=every)
     _print(rows, json, "no model declares a base")
     if rows and not json:
         counts = Counter(row.verdict for row in rows).most_common()

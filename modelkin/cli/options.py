@@ -19,9 +19,11 @@ __all__ = [
     "HubArgument",
     "JsonOption",
     "LimitOption",
+    "MetadataOption",
     "ModeChoice",
     "ModeOption",
     "SearchOption",
+    "UpdateMetadataOption",
     "choice_of",
 ]
 
@@ -55,6 +57,22 @@ BudgetOption = Annotated[
     typer.Option("--budget", min=0, metavar="BYTES", help="Read this much of a model on a Hub; 0 for all."),
 ]
 ModeOption = Annotated[ModeChoice, typer.Option("--mode", help="paper: the published equations, to compare.")]
+MetadataOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-metadata/--weights-only",
+        help="Do upload dates and declared bases weigh in? The last run decides for the whole graph.",
+        show_default="yes for a Hub, no for a folder or a cache",
+    ),
+]
+UpdateMetadataOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-metadata/--weights-only",
+        help="Do upload dates and declared bases weigh in? It holds for the whole graph.",
+        show_default="as in the last run",
+    ),
+]
 
 BUDGET = DEFAULT_BUDGET
 

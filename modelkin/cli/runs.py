@@ -19,9 +19,11 @@ from modelkin.cli.options import (
     HubArgument,
     JsonOption,
     LimitOption,
+    MetadataOption,
     ModeChoice,
     ModeOption,
     SearchOption,
+    UpdateMetadataOption,
     choice_of,
 )
 from modelkin.cli.output import print_json, print_lines
@@ -58,6 +60,7 @@ def index(
     ],
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
+    use_metadata: MetadataOption = None,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -71,7 +74,7 @@ def index(
     Only what is new or changed is read; models that are gone from the source are removed.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("index", graph, choice, mode, budget, json)
+    _run("index", graph, choice, mode, budget, json, use_metadata)
 
 
 def crawl(
@@ -93,18 +96,24 @@ def crawl(
     _run("crawl", graph, choice, None, budget, json)
 
 
-def update(graph: GraphOption = _GRAPH, mode: ModeOption = ModeChoice.default, json: JsonOption = False) -> None:
+def update(
+    graph: GraphOption = _GRAPH,
+    mode: ModeOption = ModeChoice.default,
+    use_metadata: UpdateMetadataOption = None,
+    json: JsonOption = False,
+) -> None:
     """Place what was crawled in trees.
 
     Only trees that it touches are solved again.
     """
-    _run("update", graph, None, mode, 0, json)
+    _run("update", graph, None, mode, 0, json, use_metadata)
 
 
 def nightly(
     source: HubArgument = "hub",
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
+    use_metadata: MetadataOption = None,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -118,11 +127,17 @@ def nightly(
     It is what `modelkin schedule` does every night.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("nightly", graph, choice, mode, budget, json)
+    _run("nightly", graph, choice, mode, budget, json, use_metadata)
 
 
 def _run(
-    command: str, graph: Path, choice: SourceChoice | None, mode: ModeChoice | None, budget: int, json: bool
+    command: str,
+    graph: Path,
+    choice: SourceChoice | None,
+    mode: ModeChoice | None,
+    budget: int,
+    json: bool,
+    use_metadata: bool | None = None,
 ) -> None:
     from modelkin.nightly import run
     from modelkin.progress import progress_for
@@ -139,6 +154,7 @@ def _run(
             complete=complete,
             progress=progress,
             clock=lambda: datetime.now(UTC),
+            use_metadata=use_metadata,
         )
     finally:
         progress.finish()

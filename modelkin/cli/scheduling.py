@@ -17,6 +17,7 @@ from modelkin.cli.options import (
     HubArgument,
     JsonOption,
     LimitOption,
+    MetadataOption,
     ModeChoice,
     ModeOption,
     SearchOption,
@@ -42,6 +43,7 @@ def schedule(
     source: HubArgument = "hub",
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
+    use_metadata: MetadataOption = None,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -63,7 +65,7 @@ def schedule(
         print_report(done, json)
 
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    job = Job(graph=str(graph.expanduser().absolute()), choice=choice, mode=mode.value, budget=budget)
+    job = Job(str(graph.expanduser().absolute()), choice, mode.value, budget, use_metadata)
     try:
         serve(job, cron, now=now, tell=note, report=report)
     except BadCronError as error:

@@ -74,7 +74,7 @@ create macro siblings_of(m) as table
 create view audit as
     with claimed as (
         -- Two sources may hold a model of one name: a card means the one beside it, if there is one.
-        select k.model_id, k.value, k.stated_in, b.model_id as base_id
+        select k.model_id, k.value, k.stated_in, b.model_id as base_id, b.content_hash as base_content
         from claims k
         join live_models m on m.model_id = k.model_id
         left join live_models b on b.name = k.value
@@ -92,6 +92,10 @@ create view audit as
             when k.base_id is null then 'unknown base'
             when k.base_id = e.parent_id then 'confirmed'
             when list_contains(c.path, k.base_id) and k.base_id <> m.model_id then 'confirmed, not direct'
+            when k.base_id <> m.model_id
+                and exists (from claimed o where o.model_id = k.base_id and o.base_id = m.model_id) then 'circular'
+            when k.base_content in (p.content_hash, m.content_hash) and k.base_id <> m.model_id
+                then 'confirmed, a copy'
             when list_contains(bc.path, m.model_id) and k.base_id <> m.model_id then 'reversed'
             when bc.root_id = c.root_id then 'contradicted'
             else 'unrelated'
@@ -103,4 +107,4 @@ create view audit as
     left join components bc on bc.model_id = k.base_id
     left join current_edges e on e.child_id = m.model_id
     left join models p on p.model_id = e.parent_id;
-comment on view audit is 'Claimed parents (base_model) beside measured ones: confirmed; confirmed, not direct; reversed; contradicted; unrelated; unknown base.';
+comment on view audit is 'Claimed parents (base_model) beside measured ones. confirmed: the base is the measured parent; confirmed, not direct: it is an ancestor; circular: neither, and its card declares this model in turn; confirmed, a copy: it is bit-equal to the model or its parent; reversed: it descends from the model; contradicted: it stands elsewhere in the same tree; unrelated: in another one; unknown base: not in the graph. Where metadata weighs in (settings), a claim has been weighed and is measured by the outcome all the same.';
