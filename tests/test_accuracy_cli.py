@@ -105,6 +105,22 @@ def test_the_answer_is_that_of_the_command_line(collection: Path, tmp_path: Path
     assert {e["child"]: e["relation"] for e in edges} == found.relation
 
 
+def test_metadata_is_used_where_it_is_allowed(collection: Path, tmp_path: Path) -> None:
+    (there,) = collections([str(collection)], 1, tmp_path)
+    sketches = sketched(there.folder, there.graph)
+    truth = read_truth(there.folder, sketches.models)
+    # Against the weights and the truth alike: all say that the last to come is the root.
+    names = sorted(truth.models)
+    order = {name: float(len(names) - at) for at, name in enumerate(names)}
+    bases = {name: (f"{name.split('/')[0]}/root",) for name in names}
+    weights_only = solve(Task(sketches.families, truth, order, bases), "default")
+    told = solve(Task(sketches.families, truth, order, bases, use_metadata=True), "default")
+    assert weights_only is not None
+    assert told is not None
+    assert weights_only.parent == {c: next(iter(p)) for c, p in truth.parents.items()}
+    assert told.confidence != weights_only.confidence
+
+
 def test_new_files_are_crawled(collection: Path, tmp_path: Path) -> None:
     folder = tmp_path / "growing"
     models, _ = _tree(30, "t")

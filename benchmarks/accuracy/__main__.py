@@ -92,8 +92,8 @@ def tasks(collection: Collection) -> Iterator[tuple[str, Task]]:
         models = [model for model in truth.models if truth.tree.get(model) == name]
         alone = restrict(truth, models)
         if alone.parents:
-            yield f"{collection.split}/{name}", Task(subset(sketches.families, models), alone, order)
-    yield collection.split, Task(sketches.families, truth, order)
+            yield f"{collection.split}/{name}", Task(subset(sketches.families, models), alone, order, sketches.bases)
+    yield collection.split, Task(sketches.families, truth, order, sketches.bases)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from indexer.family import Family
-from indexer.update import load_family
+from indexer.update import load_family, load_metadata
 from store.errors import StopError
 from store.format import SCHEMA_VERSION, SketchFormat
 from store.generation import GraphFolder, open_reader
@@ -34,6 +34,8 @@ class Sketches:
 
     graph: Path
     families: tuple[Family, ...]
+    bases: Mapping[str, tuple[str, ...]]
+    """Model -> the base models that its card declares."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -48,7 +50,12 @@ def sketched(collection: Path, graph: Path) -> Sketches:
         for model in live_models(connection):
             by_architecture[model.architecture].append(model)
         families = tuple(load_family(connection, graph, key, members) for key, members in by_architecture.items())
-    return Sketches(graph, families)
+        bases = {
+            member.name: declared
+            for key, members in by_architecture.items()
+            for member, declared in zip(members, load_metadata(connection, key, members).bases, strict=True)
+        }
+    return Sketches(graph, families, bases)
 
 
 def sketch(collection: Path, graph: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from benchmarks.accuracy import peers
 from benchmarks.accuracy.score import Found
 from benchmarks.accuracy.truth import Truth
 from indexer.family import Family
+from indexer.metadata import Metadata
 from indexer.paper import solve_paper
 from indexer.solve import solve_component, split
 from store.records import Edge
@@ -33,8 +34,10 @@ class Task:
     families: tuple[Family, ...]
     truth: Truth
     order: Mapping[str, float] | None = None
+    bases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Model -> the base models that its card declares."""
     use_metadata: bool = False
-    """Mode `default` may know the order of uploads, as if a day lay between any two."""
+    """Mode `default` may know declared bases, and the order of uploads, as if a day lay between any two."""
 
     def clusters(self, family: Family) -> int:
         """The true number of clusters among the models of a family."""
@@ -55,6 +58,12 @@ class Task:
         if self.order is None or any(name not in self.order for name in family.names):
             return None
         return np.array([self.order[name] for name in family.names])
+
+    def metadata(self, family: Family) -> Metadata | None:
+        """What the cards of a family declare, where that may be used; all of them come from one source."""
+        if not self.use_metadata:
+            return None
+        return Metadata(("",) * len(family), tuple(self.bases.get(name, ()) for name in family.names))
 
 
 def _mst_upload_order(task: Task, family: Family) -> peers.Forest | None:
@@ -102,7 +111,7 @@ def _default(task: Task) -> _Answer:
         dated = family if order is None else replace(family, created=order * DAY_S)
         for rows in split(dated):
             members = dated.take(rows)
-            parts.append((members, solve_component(members).edges))
+            parts.append((members, solve_component(members, task.metadata(members)).edges))
     return _gathered(parts)
 
 
