@@ -23,6 +23,8 @@ _SCREENED: Final = 512
 _SHARE: Final = 0.02
 """Least share of either parent in a layer for it to speak of a mean; where layers are simply taken over from one or
 the other, that may as well be a parent of two children which each trained some layers."""
+_MIXED: Final = 0.1
+"""Least share of the weights that lie in mixed layers."""
 _LONGEST: Final = 1.6
 """Largest sum of the two shares: that of the middle between layers 100 degrees apart."""
 _CONFIDENCE: Final = 0.95
@@ -30,9 +32,7 @@ _CONFIDENCE: Final = 0.95
 
 def layered_merge(family: Family, near: Relatives) -> Combination | None:
     """The row as a mean of two candidates with shares of their own in each measured tensor, or None."""
-    spans = [
-        slice(int(a), int(b)) for a, b in zip(family.starts[:-1], family.starts[1:], strict=True)
-    ]
+    spans = [slice(int(a), int(b)) for a, b in zip(family.starts[:-1], family.starts[1:], strict=True)]
     target = family.samples[near.row]
     nearest = family.samples[near.candidates[0]]
     moved = [int((target[s] != nearest[s]).sum()) for s in spans]
@@ -80,7 +80,7 @@ def _pair(family: Family, near: Relatives, p: int, q: int, spans: list[slice]) -
     shares = shares[known]
     total = shares.sum(axis=1)
     mixed = (shares > _SHARE).all(axis=1)
-    if weight[mixed].sum() < 0.5 * weight.sum():
+    if weight[mixed].sum() < _MIXED * weight.sum():
         return None
     if (shares < -_SHARE).any() or (total < 1 - _SHARE).any() or (total > _LONGEST).any():
         return None

@@ -21,13 +21,16 @@ __all__ = ["masked_merge"]
 
 _LOOKED_AT: Final = 4096
 """Coordinates, evenly spread."""
+_GLANCED_AT: Final = 256
+"""Of these, how many show whether a closer look is worth it."""
 _BASES: Final = 3
 _LEAST_KEPT: Final = 0.02
 """Least share of coordinates at which a merge equals its base, or one multiple of a change."""
 _PILE: Final = 0.05
 """Least share of the moved coordinates at which the ratio to one change is the same."""
-_WIDTH: Final = 1e-3
-_CLEAR: Final = 30.0
+_WIDTH: Final = (1e-3, 0.03, 0.03)
+"""Ratios that differ by less are the same, per precision."""
+_CLEAR: Final = (1000.0, 30.0, 30.0)
 """A change of so many units gives a ratio that is precise enough."""
 _MOST_PARENTS: Final = 5
 _COVERED: Final = 0.99
@@ -38,6 +41,10 @@ def masked_merge(family: Family, near: Relatives) -> Combination | None:
     """The row as a base and masked changes of candidates, or None."""
     total = family.samples.shape[1]
     at = np.arange(total) if total <= _LOOKED_AT else np.linspace(0, total - 1, _LOOKED_AT).astype(np.int64)
+    few = at[:: max(1, at.size // _GLANCED_AT)]
+    glance = np.abs(family.samples[near.row, few] - family.samples[np.ix_(near.candidates, few)]) <= near.unit[few]
+    if not (glance.mean(axis=1) >= _LEAST_KEPT / 2).any():
+        return None
     tensor = np.searchsorted(family.starts, at, side="right") - 1
     tolerance = TOLERANCES[near.precision][1]
     away = (family.samples[near.row, at] - family.samples[np.ix_(near.candidates, at)]) / near.unit[at]
@@ -66,7 +73,7 @@ def _explain(
     moved, change = moved[at], change[:, at]
     piles = []
     for row in range(len(change)):
-        pile = _pile(moved, change[row]) if row != base else None
+        pile = _pile(moved, change[row], near.precision) if row != base else None
         if pile is not None:
             piles.append((*pile, row))
     piles = sorted(piles, key=lambda each: (-each[0], each[2]))[:_MOST_PARENTS]
@@ -99,19 +106,22 @@ def _explain(
     )
 
 
-def _pile(moved: NDArray[np.float64], change: NDArray[np.float64]) -> tuple[float, float] | None:
+def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: int) -> tuple[float, float] | None:
     """(share of the moved coordinates, value) of the ratio moved / change that comes most often; None when none does."""
-    clear = np.abs(change) >= _CLEAR
+    clear = np.abs(change) >= _CLEAR[precision]
     if clear.sum() < 128:
         return None
-    ratio = np.sort(moved[clear] / change[clear])
-    ratio = ratio[ratio > 0.01]
-    if not ratio.size:
+    moved, change = moved[clear], change[clear]
+    ratio = moved / change
+    order = np.argsort(ratio, kind="stable")
+    order = order[ratio[order] > 0.01]
+    if not order.size:
         return None
-    ahead = np.searchsorted(ratio, ratio * (1 + _WIDTH), side="right") - np.arange(ratio.size)
+    ahead = np.searchsorted(ratio[order], ratio[order] * (1 + _WIDTH[precision]), side="right") - np.arange(order.size)
     first = int(np.argmax(ahead))
-    share = float(ahead[first] / clear.sum())
-    return (share, float(np.median(ratio[first : first + ahead[first]]))) if share >= _PILE else None
+    pile = order[first : first + ahead[first]]
+    factor = float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
+    return (pile.size / ratio.size, factor) if pile.size >= _PILE * ratio.size else None
 
 
 def _cover(

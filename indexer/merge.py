@@ -26,9 +26,13 @@ _ALONG: Final = 16
 """Candidates of a model: its nearest, and those in whose direction it lies as seen from the nearest and the centre."""
 _SCREENED: Final = 1024
 """Coordinates of a screen."""
+_HOPELESS: Final = 0.3
+"""If relatives leave more of the distance to the nearest than this, by a fast fit, a better one is not tried."""
 _MOST_PARENTS: Final = 16
 _NEGLIGIBLE: Final = 0.005
 """A smaller coefficient is no parent."""
+_SQUARE: Final = 0.05
+"""Cosines that differ by less say nothing."""
 _CONVEX: Final = 0.97
 _TASK: Final = 0.9
 _EITHER: Final = 0.5
@@ -60,22 +64,35 @@ class Relatives:
 
 def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combination]:
     """Row -> how it was merged, over one component; `squared` is n x n. No model is its own ancestor by merges."""
+    if len(family) < 3:
+        return {}
+    centre = int(np.argmin(np.where(np.isfinite(squared), squared, np.inf).mean(axis=1)))
+    relatives = {row: relatives_of(family, squared, row, centre) for row in range(len(family))}
+    relatives = {row: found for row, found in relatives.items() if len(found.candidates) >= 2}
+    flat = {row: near for row, near in relatives.items() if _screen(family, near)}
+    found = _linear_merges(family, squared, flat)
+    others = {row: near for row, near in relatives.items() if row not in flat}
+    curved = {row: merge for row, near in others.items() if (merge := _curved(family, near, set(found))) is not None}
+    merges = set(found) | set(curved)
+    for row, near in others.items() if merges else ():
+        # Of models that are no merges where that can be, else of merges.
+        if row not in curved or merges & set(curved[row].parents):
+            again = _curved(family, near, merges if row in curved else set())
+            if again is not None:
+                curved[row] = again
+    for row, merge in sorted(curved.items()):
+        if not any(row in _above(found, parent) for parent in merge.parents):
+            found[row] = merge
+    return dict(sorted(found.items()))
+
+
+def _curved(family: Family, near: Relatives, barred: set[int]) -> Combination | None:
     from indexer.layered import layered_merge
     from indexer.masked import masked_merge
 
-    if len(family) < 3:
-        return {}
-    relatives = {row: relatives_of(family, squared, row) for row in range(len(family))}
-    relatives = {row: found for row, found in relatives.items() if len(found.candidates) >= 2}
-    flat = [row for row, near in relatives.items() if _screen(family, near)]
-    found = _linear_merges(family, squared, {row: relatives[row] for row in flat})
-    dependent = set(flat)
-    for row, near in relatives.items():
-        if row not in dependent:
-            other = layered_merge(family, near) or masked_merge(family, near)
-            if other is not None and not any(row in _above(found, parent) for parent in other.parents):
-                found[row] = other
-    return dict(sorted(found.items()))
+    kept = np.array([c for c in near.candidates if int(c) not in barred], np.int64)
+    near = replace(near, candidates=kept)
+    return (layered_merge(family, near) or masked_merge(family, near)) if len(kept) >= 2 else None
 
 
 def _above(found: dict[int, Combination], row: int) -> set[int]:
@@ -89,21 +106,23 @@ def _above(found: dict[int, Combination], row: int) -> set[int]:
     return seen
 
 
-def relatives_of(family: Family, squared: NDArray[np.float64], row: int) -> Relatives:
-    """The candidates of a row: parents of a merge are near it, or it lies in their direction."""
+def relatives_of(family: Family, squared: NDArray[np.float64], row: int, centre: int) -> Relatives:
+    """The candidates of a row: parents of a merge are near it, or it lies in their direction, as seen from its nearest
+    or from the row `centre`."""
     apart = squared[row].copy()
     apart[row] = np.inf
-    apart[~family.present[row][None, :].__and__(family.present).any(axis=1)] = np.inf
+    apart[(family.present != family.present[row]).any(axis=1)] = np.inf
     order = np.argsort(apart, kind="stable")
     order = order[np.isfinite(apart[order])]
     chosen = list(order[:_NEAR])
     if len(order) > _NEAR:
-        centre = int(np.argmin(np.where(np.isfinite(squared), squared, np.inf).mean(axis=1)))
         for base in {int(order[0]), centre} - {row}:
             with np.errstate(invalid="ignore", divide="ignore"):
-                cosine = (squared[row, base] + squared[base] - squared[row]) / np.sqrt(squared[row, base] * squared[base])
+                cosine = (squared[row, base] + squared[base] - squared[row]) / np.sqrt(
+                    squared[row, base] * squared[base]
+                )
             cosine[[row, base]] = -np.inf
-            cosine[~np.isfinite(cosine)] = -np.inf
+            cosine[~np.isfinite(cosine) | ~np.isfinite(apart)] = -np.inf
             chosen += [c for c in np.argsort(-cosine, kind="stable")[:_ALONG] if np.isfinite(cosine[c])]
     candidates = np.array(list(dict.fromkeys(int(c) for c in chosen)), np.int64)
     candidates = candidates[: max(2, family.samples.shape[1] // 8)]
@@ -117,12 +136,23 @@ def relatives_of(family: Family, squared: NDArray[np.float64], row: int) -> Rela
 
 def _screen(family: Family, near: Relatives) -> bool:
     """Does one fit on all candidates leave rounding errors only?"""
-    at = _moved(family, near, _SCREENED)
+    at = _moved(family, near, _SCREENED // 2)
     if at.size < 4 * len(near.candidates):
         return False
-    fit = _fit(family, near, near.candidates, at)
-    single = (family.samples[near.row, at] - family.samples[near.candidates[0], at]) / near.unit[at]
-    return explained(fit.errors, single, near.precision)
+    rows = family.samples[np.ix_(near.candidates, at)]
+    single = (family.samples[near.row, at] - rows[0]) / near.unit[at]
+    columns = (rows[1:] - rows[0]) / near.unit[at]
+    columns /= np.maximum(np.sqrt(np.einsum("ij,ij->i", columns, columns)), 1e-300)[:, None]
+    # Not by BLAS: its threads cost more than so small a product, a thousand times over.
+    gram, onto = np.einsum("ik,jk->ij", columns, columns), np.einsum("ik,k->i", columns, single)
+    whole = float((single**2).sum())
+    gram[np.diag_indices_from(gram)] += 1e-9
+    left = whole - float(onto @ np.linalg.solve(gram, onto))
+    if left > max(_HOPELESS**2 * whole, float(at.size)):
+        return False
+    # Where candidates depend on each other, which is where merges are, only the slow way is exact enough.
+    found = np.linalg.lstsq(columns.T, single, rcond=1e-15)[0]
+    return explained(single - found @ columns, single, near.precision)
 
 
 def _moved(family: Family, near: Relatives, most: int) -> NDArray[np.int64]:
@@ -146,9 +176,7 @@ def _holds(family: Family, near: Relatives, fit: Fit, at: NDArray[np.int64] | No
         return False
     target = family.samples[near.row] if at is None else family.samples[near.row, at]
     unit = near.unit if at is None else near.unit[at]
-    singles = [
-        (target - (family.samples[p] if at is None else family.samples[p, at])) / unit for p in fit.parents
-    ]
+    singles = [(target - (family.samples[p] if at is None else family.samples[p, at])) / unit for p in fit.parents]
     return explained(fit.errors, min(singles, key=lambda e: float(misses(e, 1.0).mean())), near.precision)
 
 
@@ -159,23 +187,29 @@ def _linear_merges(
     between = {row for row, near in dependent.items() if _convex(family, near, set()) is not None}
     found: dict[int, Combination] = {}
     found.update(_settle(family, {row: dependent[row] for row in sorted(between)}, between))
-    circuits: dict[frozenset[int], None] = {}
-    for row in sorted(dependent.keys() - between):
-        fit = _sparse(family, dependent[row], between)
-        if fit is not None:
-            circuits[frozenset((row, *fit.parents))] = None
     taken = set(between)
-    for circuit in sorted(circuits, key=lambda c: (len(c), sorted(c))):
-        chosen = None if circuit & taken else _outermost(family, squared, dependent, circuit, taken)
-        if chosen is not None:
-            found[chosen[0]] = chosen[1]
-            taken.add(chosen[0])
+    fits: dict[int, Fit | None] = {}
+    while True:
+        for row in sorted(dependent.keys() - taken):
+            known = fits.get(row)
+            if row not in fits or (known is not None and taken & set(known.parents)):
+                fits[row] = _sparse(family, dependent[row], taken)
+        circuits = {frozenset((row, *fit.parents)) for row, fit in fits.items() if fit is not None and row not in taken}
+        told = (
+            _corner(family, squared, dependent, circuit, taken)
+            for circuit in sorted(circuits, key=lambda c: (len(c), sorted(c)))
+        )
+        chosen = next((each for each in told if each is not None), None)
+        if chosen is None:
+            break
+        found[chosen[0]] = chosen[1]
+        taken.add(chosen[0])
     for row, merge in list(found.items()):
         # What lies between a base and another merge of it was more likely made of the same parts.
         if taken & set(merge.parents):
-            fit = _sparse(family, dependent[row], taken)
-            if fit is not None and _base_of(fit) is not None:
-                found[row] = _combination(fit, _TASK)
+            fit = _convex(family, dependent[row], taken) or _sparse(family, dependent[row], taken)
+            if fit is not None and (min(fit.coefficients) > 0 or _base_of(fit) is not None):
+                found[row] = _combination(fit, _TASK if min(fit.coefficients) < 0 else _CONVEX)
     return found
 
 
@@ -278,25 +312,42 @@ def _base_of(fit: Fit) -> int | None:
     return fit.parents[negative[0]] if len(negative) == 1 and len(added) >= 2 and max(added) <= 1.05 else None
 
 
-def _outermost(
+def _corner(
     family: Family,
     squared: NDArray[np.float64],
     dependent: dict[int, Relatives],
     circuit: frozenset[int],
     taken: set[int],
 ) -> tuple[int, Combination] | None:
-    """Which row of a dependent set is base + what was added to it: the corner farthest from all other models."""
+    """Which row of a dependent set is a base plus what was added to it.
+
+    Models trained from the base move independently, so seen from it they lie at right angles; seen from the merge they
+    lie apart. Where both fit, as in a rectangle, the merge is the corner farthest from all other models.
+    """
     stories = []
-    for row in sorted(circuit):
-        if row in dependent:
-            fit = _fit(family, dependent[row], tuple(sorted(circuit - {row})))
-            if _base_of(fit) is not None and _holds(family, dependent[row], fit):
-                stories.append((row, fit))
+    for row in sorted(circuit & dependent.keys()):
+        fit = _fit(family, dependent[row], tuple(sorted(circuit - {row})))
+        base = _base_of(fit)
+        if base is not None and _holds(family, dependent[row], fit):
+            stories.append((_narrowest(squared, base, circuit - {row, base}), row, fit))
     if not stories:
         return None
+    square = max(cosine for cosine, _, _ in stories)
+    stories = [story for story in stories if story[0] >= square - _SQUARE]
     outside = [r for r in range(len(squared)) if r not in circuit and r not in taken]
-    distance = {row: float(np.sqrt(squared[row, outside]).mean()) if outside else 0.0 for row, _ in stories}
-    row, fit = max(stories, key=lambda story: (distance[story[0]], -story[0]))
-    others = [distance[each] for each, _ in stories if each != row]
-    clear = not others or (bool(outside) and distance[row] > 1.02 * max(others))
+    far = {row: float(np.sqrt(squared[row, outside]).mean()) if outside else 0.0 for _, row, _ in stories}
+    _, row, fit = max(stories, key=lambda story: (far[story[1]], -story[1]))
+    others = [far[each] for _, each, _ in stories if each != row]
+    clear = not others or (bool(outside) and far[row] > 1.02 * max(others))
     return row, replace(_combination(fit, _TASK if clear else _EITHER), method="task_arithmetic")
+
+
+def _narrowest(squared: NDArray[np.float64], base: int, rows: frozenset[int]) -> float:
+    """Least cosine between two of the rows as seen from the base, 0 where none is negative."""
+    least = 0.0
+    for a in rows:
+        for b in rows:
+            if a < b and squared[base, a] > 0 and squared[base, b] > 0:
+                inner = (squared[base, a] + squared[base, b] - squared[a, b]) / 2
+                least = min(least, float(inner / np.sqrt(squared[base, a] * squared[base, b])))
+    return least
