@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BITS", "TOLERANCES", "Fit", "explained", "fit_linear", "misses", "units"]
+__all__ = ["BITS", "TOLERANCES", "Combination", "Fit", "explained", "fit_linear", "misses", "solve", "units"]
 
 BITS: Final = (23, 10, 7)
 """Bits of the fraction at each of `indexer.family.PRECISIONS`."""
@@ -27,6 +27,18 @@ _HITS: Final = 0.99
 _LEAST_MISSES: Final = 48
 _LEAST_SHARE: Final = 0.02
 """Coordinates, and their share, that one parent alone does not explain: else there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """How a row was computed from others."""
+
+    parents: tuple[int, ...]
+    """Rows, by coefficient, largest first."""
+    coefficients: tuple[float, ...]
+    method: str
+    """linear, task_arithmetic, slerp, ties or dare."""
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.combination import TOLERANCES, explained, misses, solve
+from indexer.combination import TOLERANCES, Combination, explained, misses, solve
 from indexer.family import Family
-from indexer.merge import Combination, Relatives
+from indexer.relatives import Relatives
 
 __all__ = ["layered_merge"]
 

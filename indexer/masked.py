@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.combination import TOLERANCES
+from indexer.combination import TOLERANCES, Combination
 from indexer.family import Family
-from indexer.merge import Combination, Relatives
+from indexer.relatives import Relatives
 
 __all__ = ["masked_merge"]
 
@@ -107,7 +107,7 @@ def _explain(
 
 
 def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: int) -> tuple[float, float] | None:
-    """(share of the moved coordinates, value) of the ratio moved / change that comes most often; None when none does."""
+    """(share of the moved coordinates, value) of the ratio moved / change that comes most often, if one does."""
     clear = np.abs(change) >= _CLEAR[precision]
     if clear.sum() < 128:
         return None
@@ -120,8 +120,12 @@ def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: in
     ahead = np.searchsorted(ratio[order], ratio[order] * (1 + _WIDTH[precision]), side="right") - np.arange(order.size)
     first = int(np.argmax(ahead))
     pile = order[first : first + ahead[first]]
-    factor = float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
-    return (pile.size / ratio.size, factor) if pile.size >= _PILE * ratio.size else None
+    if pile.size < _PILE * ratio.size:
+        return None
+    # The largest changes tell the value best, of those that are in the pile by no accident.
+    middle = float(np.median(ratio[pile]))
+    pile = pile[np.abs(moved[pile] - middle * change[pile]) <= 4 + 1e-5 * np.abs(moved[pile])]
+    return pile.size / ratio.size, float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
 
 
 def _cover(
@@ -138,5 +142,5 @@ def _cover(
             better = error < np.where(least <= 1, 0.0, least)
             least[better] = error[better]
             members[:, better] = False
-            members[np.ix_(subset, np.flatnonzero(better))] = True
+            members[np.ix_(np.array(subset), np.flatnonzero(better))] = True
     return least <= 1, members
