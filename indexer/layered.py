@@ -70,6 +70,11 @@ def _pair(family: Family, near: Relatives, p: int, q: int, spans: list[slice]) -
         found = solve(columns, errors[s])
         errors[s] = errors[s] - found @ columns
         shares[t] = 1 - found[0] + found[1], found[0]
+        for at, each in enumerate((a[s], b[s])):
+            # One of the two, at most scaled, is the whole layer.
+            scale = float(target[s] @ each / (each @ each)) if each.any() else 0.0
+            if misses((target[s] - scale * each) / near.unit[s], TOLERANCES[near.precision][1]).mean() < 0.01:
+                shares[t] = 1 - at, at
     known = np.isfinite(shares[:, 0])
     if not known.any():
         return None

@@ -51,13 +51,14 @@ def masked_merge(family: Family, near: Relatives) -> Combination | None:
     same = np.abs(away) <= tolerance
     best: tuple[float, Combination] | None = None
     bases = []
+    # A tensor that is one relative's as a whole says nothing: a mask goes through a tensor, freezing goes around it.
+    moved = np.stack([np.bincount(tensor, ~each, len(family.elements)) > 0 for each in same])
+    open_ = np.asarray(moved.all(axis=0))[tensor]
     for base in range(len(near.candidates)):
-        # A tensor that was not trained at all says nothing: it is no mask.
-        open_ = np.bincount(tensor, ~same[base], len(family.elements))[tensor] > 0
         share = float(same[base, open_].mean()) if open_.sum() >= 256 else 0.0
         if _LEAST_KEPT <= share <= 1 - _LEAST_KEPT:
-            bases.append((share, base, open_))
-    for _, base, open_ in sorted(bases, key=lambda each: (-each[0], each[1]))[:_BASES]:
+            bases.append((share, base))
+    for _, base in sorted(bases, key=lambda each: (-each[0], each[1]))[:_BASES]:
         change = away[base] - away  # (p - base) in units, a row a candidate
         found = _explain(away[base, open_], change[:, open_], base, near, tolerance)
         if found is not None and (best is None or found[0] > best[0]):

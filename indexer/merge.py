@@ -32,8 +32,8 @@ _SQUARE: Final = 0.05
 _CONVEX: Final = 0.97
 _TASK: Final = 0.9
 _EITHER: Final = 0.5
-"""Confidences: one of several lies between the others; a base and what was added to it, by how far out the sum lies;
-the same where no other model says which is the base."""
+"""Confidences: one of several lies between the others; a base and what was added to it, which other models tell
+apart; the same where none does."""
 
 
 def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combination]:
@@ -155,7 +155,7 @@ def _corner(
     """Which row of a dependent set is a base plus what was added to it.
 
     Models trained from the base move independently, so seen from it they lie at right angles; seen from the merge they
-    lie apart. Where both fit, as in a rectangle, the merge is the corner farthest from all other models.
+    lie apart. Where both fit, as in a rectangle, the merge is the corner that no other model is attached to.
     """
     stories = []
     for row in sorted(circuit & dependent.keys()):
@@ -168,10 +168,10 @@ def _corner(
     square = max(cosine for cosine, _, _ in stories)
     stories = [story for story in stories if story[0] >= square - _SQUARE]
     outside = [r for r in range(len(squared)) if r not in circuit and r not in taken]
-    far = {row: float(np.sqrt(squared[row, outside]).mean()) if outside else 0.0 for _, row, _ in stories}
+    far = {row: float(np.sqrt(squared[row, outside].min())) if outside else 0.0 for _, row, _ in stories}
     _, row, fit = max(stories, key=lambda story: (far[story[1]], -story[1]))
     others = [far[each] for _, each, _ in stories if each != row]
-    clear = not others or (bool(outside) and far[row] > 1.02 * max(others))
+    clear = not others or (bool(outside) and far[row] > 1.05 * max(others))
     return row, replace(_combination(fit, _TASK if clear else _EITHER), method="task_arithmetic")
 
 

@@ -35,22 +35,18 @@ class Relatives:
 def relatives_of(family: Family, squared: NDArray[np.float64], row: int, central: NDArray[np.int64]) -> Relatives:
     """The candidates of a row: parents of a merge are near it, or it lies in their direction, as seen from its nearest
     or from the middle."""
-    apart = squared[row].copy()
-    apart[row] = np.inf
-    apart[(family.present != family.present[row]).any(axis=1)] = np.inf
-    order = np.argsort(apart, kind="stable")
-    order = order[np.isfinite(apart[order])]
+    known = np.flatnonzero(np.isfinite(squared[row]))
+    known = known[(known != row) & (family.present[known] == family.present[row]).all(axis=1)]
+    order = known[np.argsort(squared[row, known], kind="stable")]
     chosen = list(order if len(order) <= _NEAR + _ALONG else order[:_NEAR])
     if len(order) > len(chosen):
         for base in {int(order[0]), int(central[0])} - {row}:
             with np.errstate(invalid="ignore", divide="ignore"):
-                cosine = (squared[row, base] + squared[base] - squared[row]) / np.sqrt(
-                    squared[row, base] * squared[base]
-                )
-            cosine[[row, base]] = -np.inf
-            cosine[~np.isfinite(cosine) | ~np.isfinite(apart)] = -np.inf
-            chosen += [c for c in np.argsort(-cosine, kind="stable")[:_ALONG] if np.isfinite(cosine[c])]
-        chosen += [c for c in central if np.isfinite(apart[c])]
+                inner = squared[row, base] + squared[base, known] - squared[row, known]
+                cosine = inner / np.sqrt(squared[row, base] * squared[base, known])
+            cosine[~np.isfinite(cosine) | (known == base)] = -np.inf
+            chosen += list(known[np.argsort(-cosine, kind="stable")[:_ALONG]])
+        chosen += [c for c in central if c in known]
     candidates = np.array(list(dict.fromkeys(int(c) for c in chosen)), np.int64)
     candidates = candidates[: max(2, family.samples.shape[1] // 8)]
     precision = int(family.precision[row])
