@@ -34,11 +34,19 @@ class Combination:
     """How a row was computed from others."""
 
     parents: tuple[int, ...]
-    """Rows, by coefficient, largest first."""
+    """Rows, by coefficient, largest first; the first is the main one."""
     coefficients: tuple[float, ...]
+    """Shares of the parents, which sum to 1 or a little more, or, where there is a base, of their changes from it."""
     method: str
     """linear, task_arithmetic, slerp, ties or dare."""
     confidence: float
+    base: int | None = None
+    """Row that the changes were taken from and added to."""
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """All rows that it was computed from."""
+        return self.parents if self.base is None else (*self.parents, self.base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,12 @@ def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combi
     merges = set(found) | set(curved)
     for row, near in others.items() if merges else ():
         # Of models that are no merges where that can be, else of merges.
-        if row not in curved or merges & set(curved[row].parents):
+        if row not in curved or merges & set(curved[row].sources):
             again = _curved(family, near, merges if row in curved else set())
             if again is not None:
                 curved[row] = again
     for row, merge in sorted(curved.items()):
-        if not any(row in _above(found, parent) for parent in merge.parents):
+        if not any(row in _above(found, parent) for parent in merge.sources):
             found[row] = merge
     return dict(sorted(found.items()))
 
@@ -72,7 +72,7 @@ def _above(found: dict[int, Combination], row: int) -> set[int]:
     seen, ahead = {row}, [row]
     while ahead:
         at = ahead.pop()
-        more = [p for p in found[at].parents if p not in seen] if at in found else []
+        more = [p for p in found[at].sources if p not in seen] if at in found else []
         seen.update(more)
         ahead += more
     return seen
@@ -104,7 +104,7 @@ def _linear_merges(
         taken.add(chosen[0])
     for row, merge in list(found.items()):
         # What lies between a base and another merge of it was more likely made of the same parts.
-        if taken & set(merge.parents):
+        if taken & set(merge.sources):
             fit = convex_fit(family, dependent[row], taken) or sparse_fit(family, dependent[row], taken)
             if fit is not None and (min(fit.coefficients) > 0 or _base_of(fit) is not None):
                 found[row] = _combination(fit, _TASK if min(fit.coefficients) < 0 else _CONVEX)
@@ -128,13 +128,15 @@ def _settle(family: Family, between: dict[int, Relatives], merges: set[int]) -> 
 
 
 def _combination(fit: Fit, confidence: float) -> Combination:
+    base = _base_of(fit)
     order = sorted(range(len(fit.parents)), key=lambda i: (-fit.coefficients[i], fit.parents[i]))
-    convex = min(fit.coefficients) >= 0
+    order = [i for i in order if fit.parents[i] != base]
     return Combination(
         tuple(fit.parents[i] for i in order),
         tuple(fit.coefficients[i] for i in order),
-        "linear" if convex else "task_arithmetic",
+        "linear" if base is None else "task_arithmetic",
         confidence,
+        base,
     )
 
 
@@ -172,7 +174,7 @@ def _corner(
     _, row, fit = max(stories, key=lambda story: (far[story[1]], -story[1]))
     others = [far[each] for _, each, _ in stories if each != row]
     clear = not others or (bool(outside) and far[row] > 1.05 * max(others))
-    return row, replace(_combination(fit, _TASK if clear else _EITHER), method="task_arithmetic")
+    return row, _combination(fit, _TASK if clear else _EITHER)
 
 
 def _narrowest(squared: NDArray[np.float64], base: int, rows: frozenset[int]) -> float:

@@ -43,7 +43,7 @@ def recover_with_merges(
         main = merge.parents[0]
         prior[np.arange(n + 1) != main, row] = np.inf
         prior[main, row] = 0.0
-        prior[row, list(merge.parents)] = np.inf
+        prior[row, list(merge.sources)] = np.inf
         order = np.sort(squared[row])
         if n > _NEIGHBOURS and squared[row, main] > order[_NEIGHBOURS - 1]:
             # Only the nearest are considered as parents: the main one becomes one of them.
@@ -79,7 +79,7 @@ def _way_down(
     found: Ancestry, row: int, merge: Combination, merges: Mapping[int, Combination]
 ) -> tuple[int, int] | None:
     """An edge on the way from a merge down to one of its parents, the first that can be forbidden; None without one."""
-    for parent in merge.parents:
+    for parent in merge.sources:
         at, edge = parent, None
         while at != row and found.parent[at] >= 0:
             above = int(found.parent[at])
@@ -109,7 +109,8 @@ def _as_merge(family: Family, edge: Edge, merge: Combination) -> Edge:
         "dare": " (DARE: coordinates dropped, the rest scaled up)",
     }[merge.method]
     odds = float(np.log(merge.confidence / (1 - merge.confidence)))
-    says = f"{sum_}{how}; what that leaves is rounding"
+    base = "" if merge.base is None else f" of what they have learned since {family.names[merge.base]}"
+    says = f"{sum_}{base}{how}; what that leaves is rounding"
     return replace(
         edge,
         relation="merge",

@@ -55,14 +55,15 @@ def slerp(p: Weights, q: Weights, share: float) -> Weights:
     return result
 
 
-def ties(base: Weights, parts: list[Weights], density: float, scale: float) -> Weights:
+def ties(base: Weights, parts: list[Weights], density: float, weights: list[float], scale: float) -> Weights:
     result = {}
+    heavy = np.array(weights)[:, None, None]
     for name, r in base.items():
         changes = np.stack([part[name] - r for part in parts])
         for change in changes:
             change[np.abs(change) < np.quantile(np.abs(change), 1 - density)] = 0
-        kept = (np.sign(changes) == np.sign(changes.sum(axis=0))) & (changes != 0)
-        mean = (changes * kept).sum(axis=0) / np.maximum(kept.sum(axis=0), 1)
+        kept = (np.sign(changes) == np.sign((heavy * changes).sum(axis=0))) & (changes != 0)
+        mean = (heavy * changes * kept).sum(axis=0) / np.maximum((heavy * kept).sum(axis=0), 1e-9)
         result[name] = np.asarray(r + np.float32(scale) * mean, np.float32)
     return result
 
@@ -92,8 +93,8 @@ LINEAR = {
     "uneven": {"c0-g0": 0.3, "c2": 0.7},
     "soup": {"c0": 0.25, "c1": 0.25, "c2": 0.25, "c1-g0": 0.25},
     "between": {"root": 0.4, "c2-g0": 0.6},
-    "task": {"root": -0.6, "c0": 0.8, "c1": 0.8},
-    "tasks": {"root": -0.8, "c0": 0.6, "c1": 0.7, "c2": 0.5},
+    "task": {"c0": 0.8, "c1": 0.8},
+    "tasks": {"c0": 0.6, "c1": 0.7, "c2": 0.5},
 }
 
 
@@ -101,7 +102,10 @@ LINEAR = {
 @pytest.mark.parametrize("kind", LINEAR)
 def test_linear_combinations(kind: str, dtype: type | None) -> None:
     models = {name: stored(w, dtype) for name, w in family().items()}
-    models["a-merge"] = stored(mixed(*((models[name], c) for name, c in LINEAR[kind].items())), dtype)
+    parts = dict(LINEAR[kind])
+    if kind.startswith("task"):
+        parts["root"] = 1 - sum(parts.values())
+    models["a-merge"] = stored(mixed(*((models[name], c) for name, c in parts.items())), dtype)
     found = merges_of(models)
     assert set(found) == {"a-merge"}
     shares, method = found["a-merge"]
@@ -119,13 +123,14 @@ def test_spherical_interpolation() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.7])
-@pytest.mark.parametrize("parts", [("c0", "c1"), ("c0", "c1", "c2")])
-def test_ties(parts: tuple[str, ...], scale: float) -> None:
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.7, 0.3), (0.5, 0.3, 0.2)])
+def test_ties(weights: tuple[float, ...], scale: float) -> None:
     models = family()
-    models["a-merge"] = ties(models["root"], [models[name] for name in parts], 0.4, scale)
+    parts = [f"c{i}" for i in range(len(weights))]
+    models["a-merge"] = ties(models["root"], [models[name] for name in parts], 0.4, list(weights), scale)
     shares, method = merges_of(models)["a-merge"]
     assert method == "ties"
-    assert shares == pytest.approx(dict.fromkeys(parts, scale / len(parts)) | {"root": 1 - scale}, abs=0.01)
+    assert shares == pytest.approx({name: scale * w for name, w in zip(parts, weights, strict=True)}, abs=0.01)
 
 
 @pytest.mark.parametrize("drop", [0.5, 0.9])
@@ -134,7 +139,7 @@ def test_dare(drop: float) -> None:
     models["a-merge"] = dare(models["root"], [models["c0"], models["c1-g0"]], drop, 0.6)
     shares, method = merges_of(models)["a-merge"]
     assert method == "dare"
-    assert shares == pytest.approx({"c0": 0.6, "c1-g0": 0.6, "root": -0.2}, abs=0.08)
+    assert shares == pytest.approx({"c0": 0.6, "c1-g0": 0.6}, abs=0.03)
 
 
 @pytest.mark.parametrize("dtype", [None, np.float16, ml_dtypes.bfloat16])

@@ -26,7 +26,7 @@ def _models() -> dict[str, Weights]:
         models[f"{family}/root"] = root
         for i in range(2):
             models[f"{family}/c{i}"] = grow(root, 10 * i + ord(family), 0.1)
-            models[f"{family}/c{i}-g"] = grow(models[f"{family}/c{i}"], 7 * i + ord(family), 0.1)
+            models[f"{family}/c{i}-g"] = grow(models[f"{family}/c{i}"], 7 * i + ord(family) + 500, 0.1)
     models["a/z-copy"] = {name: w.copy() for name, w in models["a/c0"].items()}
     models["a/merge"] = {name: (w + models["a/c1-g"][name]) / 2 for name, w in models["a/c0"].items()}
     models["stranger"] = start(999, layers=3, width=40)
