@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,26 +9,28 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import Ancestry, ancestor_costs, recover
+from indexer.ancestry import Ancestry, ancestor_costs
 from indexer.components import find_components
 from indexer.copies import copy_edges, group_copies
 from indexer.cues import CUES, log_odds, measure_cues
 from indexer.derived import find_derived
 from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
+from indexer.merge import find_merges
+from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
+from indexer.pairs import nearest_pairs
+from indexer.partial import frozen_evidence, told_apart
 from indexer.rank import difference_rank
 from indexer.shortlist import nearest
 from indexer.weighing import weigh
-from store.records import Edge, Evidence, Pair
+from store.records import Edge, Evidence, Merge, Pair
 
 __all__ = ["Component", "group_copies", "solve_component", "split"]
 
 DENSE: Final = 1500
 """Components up to this size have all pairs measured; larger ones their shortlist and the likely roots' pairs."""
 SHORTLIST: Final = 64
-KEPT_PAIRS: Final = 16
-"""Pairs a model that are stored, nearest first."""
 
 DERIVED_CONFIDENCE: Final = 0.98
 """Of casts, quantised and pruned copies: 99.4% of quantised models on the Hub are leaves (Model Atlas, 2025)."""
@@ -42,6 +43,7 @@ class Component:
     rows: NDArray[np.int64]
     edges: tuple[Edge, ...]
     pairs: tuple[Pair, ...]
+    merges: tuple[Merge, ...] = ()
 
 
 def split(family: Family) -> list[NDArray[np.int64]]:
@@ -65,6 +67,7 @@ def solve_component(family: Family, metadata: Metadata | None = None) -> Compone
     tree = family.take(originals)
     edges: list[Edge] = []
     pairs: tuple[Pair, ...] = ()
+    merges: tuple[Merge, ...] = ()
     if len(tree) > 1:
         measured = _measure(tree, normalised(tree))
         squared = _matrix(measured, measured.squared, len(tree), 0.0, np.inf)
@@ -84,14 +87,17 @@ def solve_component(family: Family, metadata: Metadata | None = None) -> Compone
         if metadata is not None:
             sources = {int(originals[row]): int(originals[source]) for row, (source, _) in derived.items()}
             weighing = weigh(family, metadata, copies, sources)
-        ancestry = recover(inside, cues, weighing.prior() if weighing is not None else None)
-        edges += _core_edges(inner, inside, ancestry, cues)
+        merged = find_merges(inner, inside)
+        merges = merge_rows(inner, merged)
+        claimed = weighing.prior() if weighing is not None else None
+        ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, claimed)
+        edges += name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         if weighing is not None:
             edges = weighing.told(family, edges)
-        pairs = _nearest_pairs(tree, measured)
+        pairs = nearest_pairs(tree, measured)
     edges += copy_edges(family, metadata)
-    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs)
+    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs, merges)
 
 
 def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:
@@ -149,11 +155,13 @@ def _core_edges(
         ]
         if lora and rank is not None:
             evidence.append(Evidence("rank", float(rank[0]), 0.0, f"the difference has rank {rank[0]}"))
+        frozen = None if lora else frozen_evidence(family, parent, int(child))
+        evidence += [frozen] if frozen else []
         edges.append(
             Edge(
                 child_id=int(family.model_ids[child]),
                 parent_id=int(family.model_ids[parent]),
-                relation="lora" if lora else "finetune",
+                relation="lora" if lora else "partial" if frozen else "finetune",
                 distance=_rms(family, squared[parent, child]),
                 confidence=float(ancestry.confidence[child]),
                 runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,
@@ -232,31 +240,3 @@ def _derived_edge(
         runner_up_confidence=None,
         evidence=(Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),),
     )
-
-
-def _nearest_pairs(tree: Family, measured: Pairs) -> tuple[Pair, ...]:
-    """The stored part of what was measured: each model's nearest."""
-    kept: set[int] = set()
-    order = np.argsort(measured.squared, kind="stable")
-    seen: dict[int, int] = defaultdict(int)
-    for at in order:
-        a, b = int(measured.a[at]), int(measured.b[at])
-        if seen[a] < KEPT_PAIRS or seen[b] < KEPT_PAIRS:
-            kept.add(int(at))
-            seen[a] += 1
-            seen[b] += 1
-    result = []
-    for at in sorted(kept):
-        ids = sorted((int(tree.model_ids[measured.a[at]]), int(tree.model_ids[measured.b[at]])))
-        result.append(
-            Pair(
-                ids[0],
-                ids[1],
-                float(measured.distance[at]),
-                float(measured.correlation[at]),
-                float(measured.shared[at]),
-                float(measured.equal[at]),
-                None,
-            )
-        )
-    return tuple(result)

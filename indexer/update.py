@@ -26,6 +26,7 @@ from store.lineage import (
     replace_pairs,
     setting,
     write_edges,
+    write_merges,
 )
 from store.progress import Progress
 from store.writer import GraphWriter
@@ -102,6 +103,7 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress, use_metadata:
         progress.advance(1, members[0].name if members else "")
     with writer.transaction():
         closed += write_edges(c, writer.run_id, [], gone)[1]
+        write_merges(c, writer.run_id, [], gone)
         replace_pairs(c, [], gone)
         replace_components(c, [], gone)
         c.execute("update settings set value = ? where key = 'mode'", [mode])
@@ -167,6 +169,7 @@ def _update_architecture(
         ids = [int(i) for i in family.model_ids[part]]
         more = write_edges(c, writer.run_id, component.edges, ids)
         added, closed = added + more[0], closed + more[1]
+        write_merges(c, writer.run_id, component.merges, ids)
         replace_pairs(c, component.pairs, ids)
         trees += _trees(ids, component)
     replace_components(c, trees, [])

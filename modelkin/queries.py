@@ -18,6 +18,7 @@ __all__ = [
     "EXPLAIN",
     "MODELS",
     "PAIR",
+    "PARENTS",
     "RUNS",
     "SIBLINGS",
     "SKIPPED",
@@ -25,6 +26,18 @@ __all__ = [
     "TREES",
     "TREES_AND_ALONE",
 ]
+
+_MERGE_PARENTS: Final = """
+    coalesce(
+        (
+            select list({'parent': label(g.name, g.source), 'coefficient': o.coefficient}
+                        order by o.coefficient desc, g.name, g.source)
+            from current_merges o join models g on g.model_id = o.parent_id
+            where o.child_id = e.child_id
+        ),
+        []
+    ) as merge_parents
+"""
 
 ANCESTORS: Final = """
     select
@@ -37,6 +50,15 @@ ANCESTORS: Final = """
     left join current_edges e on e.child_id = c.path[step + 1]
     where c.model_id = ?
     order by generation
+"""
+
+PARENTS: Final = """
+    select label(p.name, p.source) as model, e.relation, o.coefficient, p.model_id = e.parent_id as main, e.confidence
+    from current_edges e
+    left join current_merges o on o.child_id = e.child_id
+    join models p on p.model_id = coalesce(o.parent_id, e.parent_id)
+    where e.child_id = ?
+    order by o.coefficient desc, main desc, model
 """
 
 DESCENDANTS: Final = """
@@ -67,11 +89,12 @@ SIBLINGS: Final = """
     order by model
 """
 
-_PLACED: Final = """
+_PLACED: Final = f"""
     c.model_id,
     case when c.depth > 0 then c.path[c.depth] end as parent_id,
     label(m.name, m.source) as model,
-    e.relation, e.distance, e.confidence
+    e.relation, e.distance, e.confidence,
+    {_MERGE_PARENTS}
     from components c
     join models m using (model_id)
     left join current_edges e on e.child_id = c.model_id
@@ -92,7 +115,7 @@ TREES_AND_ALONE: Final = """
     select count(*) filter (members > 1), count(*) filter (members = 1) from components where depth = 0
 """
 
-EXPLAIN: Final = """
+EXPLAIN: Final = f"""
     select
         label(m.name, m.source) as model,
         label(p.name, p.source) as parent,
@@ -103,7 +126,8 @@ EXPLAIN: Final = """
         e.evidence,
         label(u.name, u.source) as runner_up,
         e.runner_up_confidence,
-        e.parent_id, e.runner_up_id
+        e.parent_id, e.runner_up_id,
+        {_MERGE_PARENTS}
     from models m
     join components c using (model_id)
     join models r on r.model_id = c.root_id
@@ -141,14 +165,15 @@ MODELS: Final = """
     order by m.name, m.source
 """
 
-EDGES: Final = """
+EDGES: Final = f"""
     select
         label(p.name, p.source) as parent,
         label(m.name, m.source) as child,
         e.relation, e.distance, e.confidence,
         label(u.name, u.source) as runner_up,
         e.runner_up_confidence,
-        e.valid_from_run as since_run
+        e.valid_from_run as since_run,
+        {_MERGE_PARENTS}
     from current_edges e
     join models m on m.model_id = e.child_id
     join models p on p.model_id = e.parent_id

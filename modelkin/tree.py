@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Placed", "Tree", "TreeNode", "build_tree"]
 
@@ -19,6 +20,8 @@ class Placed:
     relation: str | None
     distance: float | None
     confidence: float | None
+    merge_parents: Sequence[Mapping[str, Any]] = ()
+    """Of a merge, each with its name as `parent` and its `coefficient`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class TreeNode:
     confidence: float | None
     children: int
     descendants: int
+    merged_with: tuple[str, ...] = ()
+    """The other parents of a merge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ def build_tree(rows: Iterable[Placed], asked: int | None = None) -> Tree:
                 row.confidence if depth else None,
                 len(below),
                 descendants[model_id],
+                tuple(each["parent"] for each in row.merge_parents if each["parent"] != above) if depth else (),
             )
         )
     return Tree(nodes[0].model, placed[asked].model if asked in placed else None, tuple(nodes))

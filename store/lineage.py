@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from store.records import Edge, Pair, TensorSketch
+from store.records import Edge, Merge, Pair, TensorSketch
 from store.shards import read_shard
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "replace_pairs",
     "setting",
     "write_edges",
+    "write_merges",
 ]
 
 
@@ -142,6 +143,35 @@ def _content(edge: dict[str, Any] | None) -> object:
     names = ("parent_id", "relation", "distance", "confidence", "runner_up_id", "runner_up_confidence")
     evidence = tuple((e["cue"], e["value"], e["log_odds"], e["says"]) for e in edge["evidence"])
     return (*(edge[name] for name in names), evidence)
+
+
+def write_merges(
+    connection: duckdb.DuckDBPyConnection, run_id: int, merges: Iterable[Merge], children: Collection[int]
+) -> None:
+    """Make `merges` the current merges of `children`, as `write_edges` does for edges."""
+    wanted: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for merge in merges:
+        wanted[merge.child_id].append(asdict(merge))
+    present: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in connection.sql("select * exclude (valid_from_run) from current_merges").to_arrow_table().to_pylist():
+        present[row["child_id"]].append(row)
+
+    def content(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        return sorted((row["parent_id"], row["coefficient"], row["method"]) for row in rows)
+
+    changed = [child for child in children if content(present.get(child, [])) != content(wanted.get(child, []))]
+    closing = [child for child in changed if child in present]
+    if closing:
+        connection.execute(
+            "delete from merges where valid_to_run is null and valid_from_run = ? and list_contains(?, child_id)",
+            [run_id, closing],
+        )
+        connection.execute(
+            "update merges set valid_to_run = ? where valid_to_run is null and list_contains(?, child_id)",
+            [run_id, closing],
+        )
+    adding = [{**row, "valid_from_run": run_id} for child in changed for row in wanted.get(child, [])]
+    _insert(connection, "merges", adding)
 
 
 def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Claim", "Edge", "Evidence", "Model", "Pair", "Skipped", "TensorSketch"]
+__all__ = ["Claim", "Edge", "Evidence", "Merge", "Model", "Pair", "Skipped", "TensorSketch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,16 @@ class Edge:
     runner_up_id: int | None
     runner_up_confidence: float | None
     evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One of the parents that a model was merged from."""
+
+    child_id: int
+    parent_id: int
+    coefficient: float
+    method: str
 
 
 @dataclass(frozen=True, slots=True)

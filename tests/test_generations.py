@@ -175,10 +175,10 @@ def test_a_damaged_generation_is_told(source: Path, graph: Path) -> None:
 
 def test_a_graph_of_a_newer_modelkin_is_left_alone(source: Path, graph: Path) -> None:
     database = GraphFolder(graph).database(1)
-    change_setting(database, "schema_version", "2")
+    change_setting(database, "schema_version", "999")
     before = database.read_bytes()
     for use in (lambda: open_reader(graph), lambda: index(source, graph)):
-        with pytest.raises(StopError, match="the graph has schema version 2, this modelkin knows 1"):
+        with pytest.raises(StopError, match="the graph has schema version 999, this modelkin knows"):
             use()
     assert database.read_bytes() == before
     assert leftovers(graph) == []

@@ -53,8 +53,9 @@ def sql(
 ) -> None:
     """Ask the graph in DuckDB's SQL.
 
-    Tables: models, edges, components, pairs, claims, runs, skipped. Views: lineage, audit, live_models,
-    current_edges, sketches. Macros: ancestors_of(m), descendants_of(m), siblings_of(m).
+    Tables: models, edges, components, merges, pairs, claims, runs, skipped. Views: lineage, parents,
+    audit, live_models, current_edges, current_merges, sketches. Macros: ancestors_of(m), descendants_of(m),
+    siblings_of(m).
     """
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")

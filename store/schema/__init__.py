@@ -18,6 +18,7 @@ TABLES: Final = (
     "claims",
     "pairs",
     "edges",
+    "merges",
     "components",
     "skipped",
 )

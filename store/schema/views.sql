@@ -6,6 +6,23 @@ create view current_edges as
     select * exclude (valid_to_run) from edges where valid_to_run is null;
 comment on view current_edges is 'Edges that hold now.';
 
+create view current_merges as
+    select * exclude (valid_to_run) from merges where valid_to_run is null;
+comment on view current_merges is 'Merges that hold now.';
+
+create view parents as
+    select
+        m.name as child,
+        p.name as parent,
+        e.relation,
+        g.coefficient,
+        p.model_id = e.parent_id as main
+    from current_edges e
+    join models m on m.model_id = e.child_id
+    left join current_merges g on g.child_id = e.child_id
+    join models p on p.model_id = coalesce(g.parent_id, e.parent_id);
+comment on view parents is 'All parents of each model that has any: one for a trained or derived model (coefficient null, main true), several for a merge, of which the main one is that of the tree.';
+
 create view lineage as
     select
         m.name as model,
