@@ -3,8 +3,9 @@
     scripts/bench trained --seed 1 [--families mlp-adam lstm-adam ...] [--to DIR] [--json]
 
 Each family is two trees (a root, three children, nine grandchildren; learning rates over a factor of ten, weight decay
-from none to strong, some heads made anew, and an int8, a pruned and a bfloat16 copy as leaves) and the checkpoints of
-one run with a second stage. Tasks are noisy prototypes of 16 x 16 that drift from parent to child. The constants of
+from none to strong, some heads made anew, and an int8, a pruned and a bfloat16 copy as leaves), the checkpoints of
+one run with a second stage, and a fan: a popular root with 24 children trained on like data, three of them with two
+children each. Tasks are noisy prototypes of 16 x 16 that drift from parent to child. The constants of
 `indexer.ancestry` and `indexer.cues` were fitted on families of this kind, drawn before this script was written: no
 seed of it is data that the fit has seen.
 """
@@ -205,6 +206,30 @@ def make_run(name: str, seed: int, shelf: Shelf) -> None:
         shelf.put(f"e{at:02d}", model, f"e{at - 1:02d}" if at else None)
 
 
+def make_fan(name: str, seed: int, shelf: Shelf) -> None:
+    """A popular root: its children learn mostly the same, so that siblings end nearer to each other than to it."""
+    make, optimiser = FAMILIES[name]
+    draw = random.Random(f"{name} {seed} fan")
+    rate = 1e-3 if optimiser == "adam" else 3e-2
+    torch.manual_seed(draw.randrange(10**6))
+    task = Task(draw.randrange(10**6))
+    root = train(make(), task, 500, rate, 1e-2 if optimiser == "adam" else 1e-4, optimiser, seed)[-1]
+    shelf.put("root", root, None)
+    domain = Task(draw.randrange(10**6), task, 0.3)
+
+    def tune(parent: nn.Module, own: Task) -> nn.Module:
+        steps, tuned_rate = draw.choice((20, 60, 150)), rate * 10 ** draw.uniform(-1.2, -0.3)
+        return train(parent, own, steps, tuned_rate, 0.0, optimiser, draw.randrange(10**6))[-1]
+
+    for c in range(24):
+        own = Task(draw.randrange(10**6), domain, 0.8)
+        child = tune(root, own)
+        shelf.put(f"c{c:02d}", child, "root")
+        for g in range(2 if c % 8 == 0 else 0):
+            grandchild = tune(child, Task(draw.randrange(10**6), own, 0.5))
+            shelf.put(f"c{c:02d}-g{g}", grandchild, f"c{c:02d}")
+
+
 def score(shelf: Shelf) -> dict[str, Any]:
     """Index the folder as a user would, and compare edges with the truth."""
     with tempfile.TemporaryDirectory() as graph:
@@ -230,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.families:
-            for kind, fill in (("trees", make_family), ("run", make_run)):
+            for kind, fill in (("trees", make_family), ("run", make_run), ("fan", make_fan)):
                 begun = time.monotonic()
                 shelf = Shelf((options.to or Path(scratch)) / f"{name}-{kind}")
                 fill(name, options.seed, shelf)

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Event
 from time import monotonic
 from typing import Final
@@ -66,6 +67,7 @@ def ingest(
     report = IngestReport()
     started = monotonic()
     known = writer.known()
+    dates: dict[str, datetime] = {}
     found: set[str] = set()
     listed: set[str] = set()
     skipped_before: list[Skipped] = []
@@ -102,6 +104,8 @@ def ingest(
                 listed.add(item.name)
                 if known.get(item.name) == item.revision:
                     report.unchanged += 1
+                    if item.created_at is not None:
+                        dates[item.name] = item.created_at
                     progress.advance(1, item.name)
                 else:
                     yield item
@@ -114,6 +118,7 @@ def ingest(
             writer.add(batch.models, [*skipped_before, *batch.skipped], batch.backbones)
             skipped_before.clear()
     writer.add([], skipped_before, {})
+    writer.redate(dates)
     if complete and not broken_off:
         gone = sorted(set(known) - found)
         writer.remove(gone)

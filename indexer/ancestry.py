@@ -1,19 +1,17 @@
-"""Who descends from whom within one component: the root as one decision, parents by a minimum directed spanning tree.
+"""Who descends from whom within one component: parents given a root, and the root as one decision.
 
-Given a root r, the cost of u as parent of v is
+Given a root r, the log-odds that u is v's parent sum up three things: u's coefficient when v is regressed on all that
+lie nearer to r (`indexer.regression`: 1 for a parent, about 0 for a sibling, whatever drift they share), the partial
+correlation of the two given all others, and the logarithm of
 
     M_r(u -> v) = |u - v|^2 + PRIVATE * max(0, |u - r|^2 - <u - r, v - r>)
 
-The first term is the tree metric. The second is PRIVATE times the squared length of what u has and v has not, the
-pendant of u in the tree metric: an ancestor has none. Siblings trained on similar data drift together until they are
-nearer to each other than to their parent; a plain spanning tree then chains them, and this term does not.
+The first term is the tree metric: training increments are nearly orthogonal, so that squared distances add up along a
+path. The second is PRIVATE times the squared length of what u has and v has not, the pendant of u in the tree metric:
+an ancestor has none. A minimum directed spanning tree makes one tree of it.
 
-The tree minimises the sum of SHARPNESS * log M_r(u -> v), a tempered likelihood of Gaussian increments whose scale is
-each edge's own, and of CUES * log(1 + exp(-odds)) of the direction cues of u -> v.
-
-Each root is scored by all evidence together: the cost of its tree, kurtosis under either training stage, and how many
-orders of arrival its shape allows. The posterior over roots gives confidences. All constants were fitted on trained
-families and scored on families left out of the fit (docs/accuracy.md).
+Each root is scored by all evidence together (`indexer.roots`). The posterior over roots, mixed with each model's
+distribution over parents, gives confidences. The weights were fitted on trained families (docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -25,24 +23,30 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.cues import CUES, log_odds
+from indexer.cues import CUES
 from indexer.mdst import minimum_directed_spanning_forest
+from indexer.regression import adjacency, edge_log_odds, regress
+from indexer.roots import root_log_odds
 
-__all__ = ["Ancestry", "ancestor_costs", "recover"]
+__all__ = ["Ancestry", "Candidates", "ancestor_costs", "candidates", "recover"]
 
 PRIVATE: Final = 1.6
+NEARNESS: Final = 2.0
+"""Weight of log M_r in a parent's log-odds."""
+COEFFICIENT: Final = 3.0
+"""Weight of the regression's log-odds."""
+ADJACENCY: Final = 1.0
+"""Weight of the evidence from partial correlations."""
+ROOT_ODDS: Final = (-1.0, 1.4)
+"""A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
+what all are compared with needs no evidence of its own."""
 SHARPNESS: Final = 13.0
+"""Weight of log M_r in the spanning tree that a root is scored by: coordinates that increments are worth."""
 CUE: Final = 0.5
-ROOT: Final = 1.5
-"""Weight of a tree's cost in the score of its root."""
-ARRIVALS: Final = 0.55
-"""Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality)."""
-SPECIALIZATION: Final = 0.65
-"""Prior probability that a tree's edges are specialization: most published children are fine-tuned."""
-STRAY: Final = 0.1
-"""Share of edges on which kurtosis moves at random: small steps, few layers, mixed stages."""
+"""Weight of the direction cues there. Given a root they add nothing to the choice of parents."""
 TEMPERATURE: Final = 1.0
-"""Log-odds are divided by it before they become probabilities: neither cues nor coordinates are independent."""
+"""Log-odds of parents are divided by it before they become probabilities."""
+"""As measured on families left out of the fit (docs/accuracy.md)."""
 
 _CANDIDATES: Final = 32
 """Parents considered a model, nearest first, besides the root."""
@@ -69,6 +73,19 @@ class Ancestry:
     runner_up_confidence: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What each root that was considered would mean, for R roots of n models."""
+
+    root: NDArray[np.int64]
+    log_odds: NDArray[np.float64]
+    """R, up to a constant."""
+    parent: NDArray[np.int64]
+    """R x n: its tree."""
+    cost: Callable[[int], NDArray[np.float64]]
+    """Root -> n x n costs of its edges; made anew each time, for 48 of n x n are gigabytes."""
+
+
 def ancestor_costs(squared: NDArray[np.float64], root: int) -> NDArray[np.float64]:
     """M_r of the module's docstring: n x n from the n x n squared distances; entry [u, v] is u -> v."""
     with np.errstate(invalid="ignore"):
@@ -91,45 +108,72 @@ def recover(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64]
     n = len(squared)
     if n == 1:
         return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
+    found = candidates(squared, cues, prior)
+    weight = np.exp(found.log_odds - found.log_odds.max())
+    posterior = weight / weight.sum()
+    mixed = np.zeros((n, n + 1))
+    likely = np.argsort(-posterior, kind="stable")[:_LIKELY]
+    for at in likely:
+        root = int(found.root[at])
+        mixed[:, :n] += posterior[at] * _parent_chances(found.cost(root), found.parent[at], root)
+        mixed[root, n] += posterior[at]
+    return _ancestry(found.parent[likely[0]], np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
+
+
+def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Candidates:
+    """Trees and log-odds of all roots that are considered; arguments as of `recover`, at least two models."""
+    n = len(squared)
     prior = np.zeros((n + 1, n)) if prior is None else prior
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
     positive = squared[squared > 0]
     floor = 1e-6 * float(positive.min()) if positive.size else 1.0
     distances = squared + floor * (1 - np.eye(n))
     neighbours = _neighbours(distances)
-    measured: dict[tuple[int, int], dict[str, float]] = {}
+    votes, measured = _measure(cues, neighbours, n)
+    total = sum((_votes(name, values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
+    against = np.logaddexp(0.0, -total)
+    whole = bool(np.isfinite(distances).all())
+    adjacent = adjacency(distances) if whole and n > 2 else np.zeros((n, n))
 
-    def cached(u: int, v: int) -> dict[str, float]:
-        if (u, v) not in measured:
-            found = cues(u, v)
-            measured[u, v] = found
-            measured[v, u] = {name: -value for name, value in found.items()}
-        return measured[u, v]
+    def cost(root: int) -> NDArray[np.float64]:
+        odds = edge_log_odds(regress(distances, root), distances, root) if whole and n > 2 else np.zeros((n, n))
+        odds = COEFFICIENT * odds + ADJACENCY * adjacent
+        odds[root] += ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)
+        return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root)) - odds + prior[:n])
 
-    against = np.full((n, n), np.log(2.0))
-    for v in range(n):
-        for u in neighbours[v] if n <= _CANDIDATES else neighbours[v][:_CUED]:
-            against[u, v] = np.logaddexp(0.0, -_direction(cached(int(u), v)))
-            against[v, u] = np.logaddexp(0.0, -_direction(cached(v, int(u))))
     roots = _candidate_roots(distances, neighbours, against)
     roots = roots[np.isfinite(prior[n, roots])]
-    parents, scores = [], []
-    for root in roots:
-        # One root's costs at a time: n x n for each of 48 roots would be gigabytes.
-        costs = _costs(distances, against, prior, int(root))
-        parents.append(_tree(costs, neighbours, int(root)))
-        scores.append(_score(costs, parents[-1], cached) - float(prior[n, root]))
-    weight = np.exp((np.array(scores) - max(scores)) / TEMPERATURE)
-    posterior = weight / weight.sum()
-    best = int(np.argmax(scores))
-    mixed = np.zeros((n, n + 1))
-    likely = np.argsort(-posterior, kind="stable")[:_LIKELY]
-    for at in likely:
-        root = int(roots[at])
-        costs = _costs(distances, against, prior, root)
-        mixed[:, :n] += posterior[at] * _parent_chances(costs, neighbours, parents[at], root)
-        mixed[root, n] += posterior[at]
-    return _ancestry(parents[best], np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
+    parents, odds = [], []
+    for root in (int(r) for r in roots):
+        with np.errstate(divide="ignore"):
+            spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
+        tree = _tree(spanning, neighbours, root, None)
+        child = np.flatnonzero(tree >= 0)
+        own = root_log_odds(root, tree, float(spanning[tree[child], child].sum()), votes, total, measured)
+        parents.append(_tree(cost(root), neighbours, root, prior))
+        child = np.flatnonzero(parents[-1] >= 0)
+        odds.append(own - float(prior[parents[-1][child], child].sum()) - float(prior[n, root]))
+    return Candidates(roots, np.array(odds), np.array(parents), cost)
+
+
+def _measure(
+    cues: Cues, neighbours: NDArray[np.int64], n: int
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """Each cue, n x n and antisymmetric, of each model's nearest; and which pairs those are."""
+    votes = {name: np.zeros((n, n)) for name in CUES}
+    measured = np.zeros((n, n), bool)
+    for v in range(n):
+        for u in neighbours[v] if n <= _CANDIDATES else neighbours[v][:_CUED]:
+            if not measured[u, v]:
+                for name, value in cues(int(u), v).items():
+                    votes[name][u, v], votes[name][v, u] = value, -value
+                measured[u, v] = measured[v, u] = True
+    return votes, measured
+
+
+def _votes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-odds of a cue, n x n."""
+    return np.asarray(CUES[name].weight * np.clip(values, -CUES[name].limit, CUES[name].limit))
 
 
 def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -157,68 +201,30 @@ def _candidate_roots(
     return np.sort(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64)]))
 
 
-def _costs(
-    distances: NDArray[np.float64], against: NDArray[np.float64], prior: NDArray[np.float64], root: int
-) -> NDArray[np.float64]:
-    """n x n: what the edge u -> v costs in the tree of this root, as a negative log-likelihood."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against + prior[:-1])
-
-
-def _direction(cues: dict[str, float]) -> float:
-    return sum(log_odds(name, value) for name, value in cues.items() if name != "kurtosis")
-
-
-def _tree(costs: NDArray[np.float64], neighbours: NDArray[np.int64], root: int) -> NDArray[np.int64]:
+def _tree(
+    costs: NDArray[np.float64], neighbours: NDArray[np.int64], root: int, prior: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """n parents: the minimum directed spanning tree over the nearest, cheapest, the root's and the claimed edges."""
     n, k = neighbours.shape
-    head = np.concatenate([np.repeat(np.arange(n), k), np.delete(np.arange(n), root)])
-    tail = np.concatenate([neighbours.reshape(-1), np.full(n - 1, root)])
-    keep = head != root
-    head, tail = head[keep], tail[keep]
+    allowed = np.zeros((n, n), bool)
+    allowed[neighbours, np.arange(n)[:, None]] = True
+    allowed[root] = True
+    if n > k + 1:
+        cheapest = np.argsort(costs, axis=0, kind="stable")[:k]
+        allowed[cheapest, np.arange(n)[None, :]] = True
+    if prior is not None:
+        allowed |= prior[:n] < 0
+    allowed &= np.isfinite(costs)
+    allowed[:, root] = False
+    head, tail = np.nonzero(allowed.T)
     return minimum_directed_spanning_forest(n, tail, head, costs[tail, head], np.inf, root=root)
 
 
-def _score(costs: NDArray[np.float64], parent: NDArray[np.int64], cues: Cues) -> float:
-    """Log-odds of the root of this tree, up to a constant."""
-    children = np.flatnonzero(parent >= 0)
-    edges = [cues(int(parent[v]), int(v)) for v in children]
-    fall = np.array([edge["kurtosis"] for edge in edges if edge["zeros"] == 0.0])
-    # Kurtosis falls in specialization and rises in generalization. The stage is not known, but one stage governs
-    # most of a tree: either sign, as long as it is one sign, speaks for a root.
-    stage = np.logaddexp(np.log(SPECIALIZATION) + _monotone(fall), np.log(1 - SPECIALIZATION) + _monotone(-fall))
-    total = float(costs[parent[children], children].sum())
-    return float(stage - ROOT * total - ARRIVALS * np.log(_subtree_sizes(parent)).sum())
-
-
-def _monotone(fall: NDArray[np.float64]) -> float:
-    """Log-likelihood that kurtosis falls along every edge, where a share STRAY of edges moves either way."""
-    chance = 1.0 / (1.0 + np.exp(-CUES["kurtosis"].weight * fall))
-    return float(np.log((1 - STRAY) * chance + STRAY / 2).sum())
-
-
-def _subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Nodes at and below each node. n! over their product counts the orders in which the tree can have grown."""
-    depth = np.zeros(len(parent), np.int64)
-    current = parent.copy()
-    while (alive := current >= 0).any():
-        depth += alive
-        current = np.where(alive, parent[current], -1)
-    sizes = np.ones(len(parent))
-    for v in np.argsort(-depth, kind="stable"):
-        if parent[v] >= 0:
-            sizes[parent[v]] += sizes[v]
-    return sizes
-
-
-def _parent_chances(
-    costs: NDArray[np.float64], neighbours: NDArray[np.int64], parent: NDArray[np.int64], root: int
-) -> NDArray[np.float64]:
+def _parent_chances(costs: NDArray[np.float64], parent: NDArray[np.int64], root: int) -> NDArray[np.float64]:
     """n x n: for each model (row), how likely each other is its parent, given this root and the rest of its tree."""
-    n, k = neighbours.shape
-    rows = np.repeat(np.arange(n), k)
-    allowed = np.full((n, n), np.inf)
-    allowed[rows, neighbours.reshape(-1)] = costs[neighbours.reshape(-1), rows]
-    allowed[:, root] = costs[root]
+    n = len(costs)
+    allowed = costs.T.copy()
+    np.fill_diagonal(allowed, np.inf)
     # A descendant as parent would close a circle, unless the two change places: then it hangs where the model hung.
     below = np.arange(n)
     above = parent[below]

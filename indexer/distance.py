@@ -6,7 +6,6 @@ that squared distances add up along a path.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,16 +16,12 @@ from numpy.typing import NDArray
 from indexer.family import Family, TensorColumn
 from store.format import SketchFormat
 from store.positions import sample_positions
-from store.records import Pair
 
-__all__ = ["RELATED", "Pairs", "correlations", "measure_pairs", "nearest_pairs", "normalised"]
+__all__ = ["RELATED", "Pairs", "correlations", "measure_pairs", "normalised"]
 
 RELATED: Final = 0.2
 """Least mean correlation of relatives. Measured on published sets: strangers of one architecture stay below .16
 (convolutions trained on one task) and mostly below .03; children of one published parent were found down to .29."""
-
-KEPT_PAIRS: Final = 16
-"""Pairs a model that are stored, nearest first."""
 
 _SMALL_AXIS: Final = 11
 """Axes up to this length are kernel positions (7 x 7 and less), which have means of their own in strangers too."""
@@ -148,31 +143,3 @@ def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b:
         scaled = np.where(values > 0, squared * (family.elements.sum() / values), np.inf)
         correlation = np.where(shared > 0, correlations(rows, a, b) / shared, 0.0)
     return Pairs(a, b, scaled, distance, correlation, shared, np.asarray(equal))
-
-
-def nearest_pairs(tree: Family, measured: Pairs) -> tuple[Pair, ...]:
-    """The stored part of what was measured: each model's nearest."""
-    kept: set[int] = set()
-    order = np.argsort(measured.squared, kind="stable")
-    seen: dict[int, int] = defaultdict(int)
-    for at in order:
-        a, b = int(measured.a[at]), int(measured.b[at])
-        if seen[a] < KEPT_PAIRS or seen[b] < KEPT_PAIRS:
-            kept.add(int(at))
-            seen[a] += 1
-            seen[b] += 1
-    result = []
-    for at in sorted(kept):
-        ids = sorted((int(tree.model_ids[measured.a[at]]), int(tree.model_ids[measured.b[at]])))
-        result.append(
-            Pair(
-                ids[0],
-                ids[1],
-                float(measured.distance[at]),
-                float(measured.correlation[at]),
-                float(measured.shared[at]),
-                float(measured.equal[at]),
-                None,
-            )
-        )
-    return tuple(result)

@@ -10,8 +10,10 @@ import numpy as np
 
 from indexer.distance import RELATED, measure_pairs, normalised
 from indexer.family import make_family
+from indexer.metadata import Metadata
 from indexer.solve import solve_component, split
-from store.lineage import LiveModel, architecture_roles, live_models, read_sketches
+from indexer.update import load_metadata
+from store.lineage import LiveModel, architecture_roles, live_models, read_sketches, setting
 from store.records import Model
 
 __all__ = ["Relative", "identify"]
@@ -65,8 +67,13 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
     row = int(np.flatnonzero(inner.model_ids == _NEW)[0])
     others = np.array([i for i in range(len(inner)) if i != row], np.int64)
     pairs = measure_pairs(inner, normalised(inner), np.full(others.size, row), others)
+    metadata = None
+    if setting(connection, "use_metadata") == "true":
+        graph = load_metadata(connection, model.architecture, live)
+        own = tuple(sorted({claim.value for claim in model.claims if claim.field == "base_model"}))
+        metadata = Metadata((*graph.sources, model.source), (*graph.bases, own)).take(part)
     # Ancestors that are not in the graph are no relatives to be named.
-    edges = solve_component(inner, infer=False).edges
+    edges = solve_component(inner, metadata, infer=False).edges
     parent = next((e for e in edges if e.child_id == _NEW), None)
     children = {e.child_id: e for e in edges if e.parent_id == _NEW}
     found = []

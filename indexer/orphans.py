@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -37,14 +37,31 @@ def adopt(
     parent: NDArray[np.int64],
     edges: Sequence[Edge],
     cues: Cues,
+    merges: Collection[int] = (),
+    declared: NDArray[np.bool_] | None = None,
 ) -> tuple[list[Edge], tuple[Inferred, ...]]:
     """The edges of a component with those that inferred ancestors change, and these ancestors.
 
     `parent` (n; -1 for the root) and `edges` are the tree as found among the models alone, `squared` their n x n
-    distances. What an edge was without inference stays its runner-up.
+    distances. What an edge was without inference stays its runner-up. Rows of `merges` and what was trained from them
+    are no evidence: a merge lies between others because it was computed so. Where a card names the parent, `declared`
+    (n), the edge stays.
     """
-    if len(family) < 3:
+    trained = _trained(parent, merges)
+    if trained.size < 3:
         return list(edges), ()
+    if trained.size < len(family):
+        place = np.full(len(family) + 1, -1)
+        place[trained] = np.arange(trained.size)
+        return adopt(
+            family.take(trained),
+            squared[np.ix_(trained, trained)],
+            place[parent[trained]],
+            edges,
+            lambda u, v: cues(int(trained[u]), int(trained[v])),
+            (),
+            None if declared is None else declared[trained],
+        )
     rest = steady(family, parent)
     if rest is not family:
         a, b = np.nonzero(np.triu(np.isfinite(squared), 1))
@@ -68,6 +85,15 @@ def adopt(
         if up >= 0 and max(row, up) >= len(family):
             before[ids[row]] = _edge(family, tree, row, ids, before.get(ids[row]), values)
     return sorted(before.values(), key=lambda edge: edge.child_id), nodes
+
+
+def _trained(parent: NDArray[np.int64], merges: Collection[int]) -> NDArray[np.int64]:
+    """Rows that are no merge and do not descend from one."""
+    computed = np.zeros(len(parent) + 1, bool)
+    computed[list(merges)] = True
+    while (more := computed[parent] & ~computed[:-1]).any():
+        computed[:-1] |= more
+    return np.flatnonzero(~computed[:-1])
 
 
 def steady(family: Family, parent: NDArray[np.int64]) -> Family:

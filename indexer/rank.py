@@ -6,6 +6,7 @@ rank min(r, k) for generic signs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -18,8 +19,10 @@ __all__ = ["difference_rank"]
 _ROUNDING: Final = {"F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
 
 
-def difference_rank(family: Family, a: int, b: int) -> tuple[int, int] | None:
+def difference_rank(family: Family, a: int, b: int, tensors: Collection[str] | None = None) -> tuple[int, int] | None:
     """(largest rank over the projected tensors that differ, k); None when none is projected or all are equal.
+
+    `tensors` names those to look at, all unless given.
 
     Singular values below the rounding noise of the stored dtype do not count: adding an update of rank 8 in bfloat16
     leaves a difference of full rank, of which all but 8 directions are rounding.
@@ -28,7 +31,7 @@ def difference_rank(family: Family, a: int, b: int) -> tuple[int, int] | None:
     k = 0
     for tensor in family.tensors:
         projection = family.projections.get(tensor.name)
-        if projection is None:
+        if projection is None or (tensors is not None and tensor.name not in tensors):
             continue
         difference = projection[b].astype(np.float64) - projection[a].astype(np.float64)
         if not np.isfinite(difference).all() or tensor.hashes[a] == tensor.hashes[b]:
@@ -41,4 +44,6 @@ def difference_rank(family: Family, a: int, b: int) -> tuple[int, int] | None:
         noise = size * eps * np.sqrt(tensor.elements) / k
         floor = 4.0 * np.sqrt(k) * noise + 1e-6 * float(np.abs(projection[a]).max()) * np.sqrt(k)
         ranks.append(int((values > floor).sum()))
+        if ranks[-1] == k:
+            break
     return (max(ranks), k) if ranks else None

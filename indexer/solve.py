@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,16 +9,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import Ancestry, ancestor_costs, recover
+from indexer.ancestry import Ancestry, ancestor_costs
 from indexer.components import find_components
+from indexer.copies import copy_edges, group_copies
 from indexer.cues import CUES, log_odds, measure_cues
 from indexer.derived import find_derived
-from indexer.distance import Pairs, measure_pairs, nearest_pairs, normalised
+from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
+from indexer.merge import find_merges
+from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
+from indexer.metadata import Metadata
 from indexer.orphans import adopt
+from indexer.pairs import nearest_pairs
+from indexer.partial import frozen_evidence, told_apart
 from indexer.rank import difference_rank
 from indexer.shortlist import nearest
-from store.records import Edge, Evidence, Inferred, Pair
+from indexer.weighing import weigh
+from store.records import Edge, Evidence, Inferred, Merge, Pair
 
 __all__ = ["Component", "group_copies", "solve_component", "split"]
 
@@ -38,25 +44,9 @@ class Component:
     rows: NDArray[np.int64]
     edges: tuple[Edge, ...]
     pairs: tuple[Pair, ...]
+    merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
     """Ancestors that no model is."""
-
-
-def group_copies(family: Family) -> dict[int, list[int]]:
-    """Original row -> rows of its bit-equal copies. The original is the earliest upload, then the first name."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, content in enumerate(family.content_hashes):
-        groups[content].append(row)
-
-    def age(row: int) -> tuple[float, str]:
-        created = float(family.created[row])
-        return (created if np.isfinite(created) else np.inf), family.names[row]
-
-    result = {}
-    for rows in groups.values():
-        first = min(rows, key=age)
-        result[first] = [row for row in rows if row != first]
-    return dict(sorted(result.items()))
 
 
 def split(family: Family) -> list[NDArray[np.int64]]:
@@ -73,13 +63,17 @@ def split(family: Family) -> list[NDArray[np.int64]]:
     return parts
 
 
-def solve_component(family: Family, *, infer: bool = True) -> Component:
-    """Solve a family that is one component (see `split`); `infer` ancestors that are not in it."""
-    copies = group_copies(family)
+def solve_component(family: Family, metadata: Metadata | None = None, *, infer: bool = True) -> Component:
+    """Solve a family that is one component (see `split`); without `metadata`, from its weights alone.
+
+    `infer` ancestors that are not in it.
+    """
+    copies = group_copies(family, metadata)
     originals = np.array(list(copies), np.int64)
     tree = family.take(originals)
     edges: list[Edge] = []
     pairs: tuple[Pair, ...] = ()
+    merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
     if len(tree) > 1:
         measured = _measure(tree, normalised(tree))
@@ -96,15 +90,24 @@ def solve_component(family: Family, *, infer: bool = True) -> Component:
                 cached[u, v] = measure_cues(inner, u, v)
             return cached[u, v]
 
-        ancestry = recover(inside, cues)
-        edges += _core_edges(inner, inside, ancestry, cues)
+        weighing = None
+        if metadata is not None:
+            sources = {int(originals[row]): int(originals[source]) for row, (source, _) in derived.items()}
+            weighing = weigh(family, metadata, copies, sources)
+        merged = find_merges(inner, inside)
+        merges = merge_rows(inner, merged)
+        claimed = weighing.prior() if weighing is not None else None
+        ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, claimed)
+        edges += name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
         if infer:
-            edges, inferred = adopt(inner, inside, ancestry.parent, edges, cues)
+            declared = weighing.confirmed(ancestry.parent) if weighing is not None else np.zeros(len(inner), bool)
+            edges, inferred = adopt(inner, inside, ancestry.parent, edges, cues, set(merged), declared)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
+        if weighing is not None:
+            edges = weighing.told(family, edges)
         pairs = nearest_pairs(tree, measured)
-    for original, rows in copies.items():
-        edges += [_copy_edge(family, original, row, len(rows)) for row in rows]
-    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs, inferred)
+    edges += copy_edges(family, metadata)
+    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs, merges, inferred)
 
 
 def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:
@@ -162,11 +165,13 @@ def _core_edges(
         ]
         if lora and rank is not None:
             evidence.append(Evidence("rank", float(rank[0]), 0.0, f"the difference has rank {rank[0]}"))
+        frozen = None if lora else frozen_evidence(family, parent, int(child))
+        evidence += [frozen] if frozen else []
         edges.append(
             Edge(
                 child_id=int(family.model_ids[child]),
                 parent_id=int(family.model_ids[parent]),
-                relation="lora" if lora else "finetune",
+                relation="lora" if lora else "partial" if frozen else "finetune",
                 distance=_rms(family, squared[parent, child]),
                 confidence=float(ancestry.confidence[child]),
                 runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,
@@ -244,28 +249,4 @@ def _derived_edge(
         runner_up_id=None,
         runner_up_confidence=None,
         evidence=(Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),),
-    )
-
-
-def _copy_edge(family: Family, original: int, row: int, copies: int) -> Edge:
-    dated = np.isfinite(family.created[original]) and family.created[original] < family.created[row]
-    # Bit-equal weights say nothing about who was first.
-    confidence = 0.95 if dated else 1.0 / (copies + 1)
-    return Edge(
-        child_id=int(family.model_ids[row]),
-        parent_id=int(family.model_ids[original]),
-        relation="copy",
-        distance=0.0,
-        confidence=confidence,
-        runner_up_id=None,
-        runner_up_confidence=None,
-        evidence=(
-            Evidence(
-                "content_hash",
-                1.0,
-                0.0,
-                "all tensors are bit-equal; "
-                + ("the parent was uploaded first" if dated else "which was first, weights cannot tell"),
-            ),
-        ),
     )

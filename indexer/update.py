@@ -6,32 +6,37 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Final, Literal
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family, make_family
+from indexer.metadata import Metadata
 from indexer.paper import solve_paper
 from indexer.solve import Component, solve_component, split
 from store.lineage import (
     LiveModel,
     architecture_roles,
     close_inferred,
+    declared_bases,
     live_models,
     read_sketches,
     replace_components,
     replace_pairs,
+    setting,
     write_edges,
     write_inferred,
+    write_merges,
 )
 from store.progress import Progress
 from store.writer import GraphWriter
 
-__all__ = ["Mode", "UpdateReport", "load_family", "update"]
+__all__ = ["Mode", "UpdateReport", "load_family", "load_metadata", "update"]
 
 Mode = Literal["default", "paper"]
+_TEXT: Final = {True: "true", False: "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +61,35 @@ def load_family(
     )
 
 
-def update(writer: GraphWriter, *, mode: Mode, progress: Progress, infer: bool = True) -> UpdateReport:
+def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:
+    """What the cards of these models declare, in their order."""
+    bases = declared_bases(connection, architecture)
+    return Metadata(tuple(m.source for m in models), tuple(bases.get(m.model_id, ()) for m in models))
+
+
+def update(
+    writer: GraphWriter, *, mode: Mode, progress: Progress, use_metadata: bool | None = None, infer: bool = True
+) -> UpdateReport:
     """Bring edges and components up to date with the live models.
 
-    A component is solved again when its members are not those that are stored, or when `mode` or `infer` (ancestors
-    that no model is; never in paper mode) has changed. What is found for a component depends on its members' sketches
+    `use_metadata` lets dates and declared bases weigh in; None keeps what the graph was last solved with (at first: yes
+    if its last source was a Hub). `infer` lets trees hold ancestors that no model is (never in paper mode). A component
+    is solved again when its members are not those that are stored, or when one of the three has changed. What is found
+    for it depends on its members' sketches (and dates and cards: a model whose card has changed is another member)
     alone, so the graph equals a rebuild whatever the history.
     """
     started = monotonic()
     c = writer.connection
-    chosen = {"mode": mode, "inferred": str(infer).lower()}
-    everything = any(_setting(c, key) != value for key, value in chosen.items())
+    settled = setting(c, "use_metadata")
+    allowed = use_metadata
+    if allowed is None:
+        allowed = settled == "true" if settled else _last_source(c).startswith("hub:")
+    chosen = {"mode": mode, "use_metadata": _TEXT[allowed], "inferred": _TEXT[infer]}
+    everything = any(setting(c, key) != value for key, value in chosen.items())
+    if everything:
+        # Of a run that is killed halfway nothing may stay: the next one, however it is called, solves everything.
+        with writer.transaction():
+            c.executemany("insert or replace into settings values (?, ?)", [*({**chosen, "mode": ""}.items())])
     stored = _stored_members(c)
     live = live_models(c)
     gone = sorted(set(stored) - {m.model_id for m in live})
@@ -80,22 +103,23 @@ def update(writer: GraphWriter, *, mode: Mode, progress: Progress, infer: bool =
     for architecture in sorted(touched_architectures):
         members = by_architecture.get(architecture, [])
         with writer.transaction():
-            counts = _update_architecture(writer, architecture, members, mode, infer, stored, everything)
+            counts = _update_architecture(writer, architecture, members, chosen, stored, everything)
         touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
         progress.advance(1, members[0].name if members else "")
     with writer.transaction():
         closed += write_edges(c, writer.run_id, [], gone)[1]
+        write_merges(c, writer.run_id, [], gone)
         replace_pairs(c, [], gone)
         replace_components(c, [], gone)
         closed += close_inferred(c, writer.run_id)
-        c.executemany("update settings set value = ? where key = ?", [(value, key) for key, value in chosen.items()])
+        c.execute("update settings set value = ? where key = 'mode'", [mode])
     progress.finish()
     return UpdateReport(touched, added, closed, monotonic() - started)
 
 
-def _setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
-    row = connection.execute("select value from settings where key = ?", [key]).fetchone()
-    return row[0] if row else None
+def _last_source(connection: duckdb.DuckDBPyConnection) -> str:
+    row = connection.execute("select arg_max(source, run_id) from runs").fetchone()
+    return row[0] or "" if row else ""
 
 
 def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
@@ -124,8 +148,7 @@ def _update_architecture(
     writer: GraphWriter,
     architecture: str,
     models: list[LiveModel],
-    mode: Mode,
-    infer: bool,
+    chosen: dict[str, str],
     stored: dict[int, int],
     everything: bool,
 ) -> tuple[int, int, int]:
@@ -136,11 +159,16 @@ def _update_architecture(
     parts = split(family)
     solve = [part for part in parts if everything or _changed(family, part, stored)]
     found: list[tuple[NDArray[np.int64], Component]] = []
-    if mode == "paper":
+    if chosen["mode"] == "paper":
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
         found = solve_paper(family, clusters=len(parts))
     else:
-        found = [(part, solve_component(family.take(part), infer=infer)) for part in solve]
+        metadata = load_metadata(c, architecture, models) if chosen["use_metadata"] == _TEXT[True] else None
+        infer = chosen["inferred"] == _TEXT[True]
+        told = (None if metadata is None else metadata.take(part) for part in solve)
+        found = [
+            (part, solve_component(family.take(part), m, infer=infer)) for part, m in zip(solve, told, strict=True)
+        ]
     trees = []
     added = closed = 0
     for part, component in found:
@@ -149,6 +177,7 @@ def _update_architecture(
         children = [*ids, *(node.inferred_id for node in component.inferred)]
         more = write_edges(c, writer.run_id, component.edges, children)
         added, closed = added + more[0], closed + more[1]
+        write_merges(c, writer.run_id, component.merges, ids)
         replace_pairs(c, component.pairs, ids)
         trees += _trees(ids, component)
     replace_components(c, trees, [])

@@ -71,7 +71,8 @@ def _node_line(node: TreeNode, asked: bool, hollow: str, members: int = 0) -> st
     elif node.relation is None:
         said = "edge not measured"
     else:
-        said = f"{node.relation}, distance {cell(node.distance, 4)}, confidence {cell(node.confidence, 3)}"
+        others = f" with {', '.join(node.merged_with)}" if node.merged_with else ""
+        said = f"{node.relation}{others}, distance {cell(node.distance, 4)}, confidence {cell(node.confidence, 3)}"
     if node.inferred:
         said = f"inferred, {said}"
     return f"{hollow if node.inferred else ''}{plain(node.model)}  ({plain(said)})" + ("  <-" if asked else "")
@@ -90,6 +91,9 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
     else:
         inferred = ", inferred" if e.parent_inferred else ""
         yield f"  child of {plain(e.parent)} ({plain(e.relation or 'unknown')}{inferred}), since run {e.since_run}"
+        if e.merge_parents:
+            shares = ", ".join(f"{plain(each.parent)} {cell(each.coefficient, 3)}" for each in e.merge_parents)
+            yield f"  merged from {shares}"
         yield f"  distance {cell(e.distance, 4)}, confidence {cell(e.confidence, 3)}"
         yield f"  in the tree of {plain(e.root)}: {counted(e.members, 'model')}, this one at depth {e.depth}"
     if e.evidence:

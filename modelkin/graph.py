@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
-from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -26,11 +24,15 @@ from modelkin.rows import (
     Evidence,
     Explanation,
     Measured,
+    MergeParent,
     ModelRow,
+    Parent,
     Rows,
     RunRow,
     Sibling,
     SkippedRow,
+    attributes_of,
+    row_of,
 )
 from modelkin.tables import counted
 from modelkin.tree import Placed, Tree, build_tree
@@ -129,6 +131,10 @@ class ModelGraph:
         """The line of descent upwards, parent first, root last; empty for a root."""
         return Rows(self._rows(Ancestor, queries.ANCESTORS, self._placed(model)))
 
+    def parents(self, model: str) -> Rows[Parent]:
+        """All its parents: several for a merge, largest share first; empty for a root."""
+        return Rows(self._rows(Parent, queries.PARENTS, self._placed(model)))
+
     def descendants(self, model: str) -> Rows[Descendant]:
         """All models below, children first."""
         return Rows(self._rows(Descendant, queries.DESCENDANTS, self._placed(model)))
@@ -156,12 +162,14 @@ class ModelGraph:
         row = dict(zip(names, cursor.fetchone() or (), strict=True))
         parent_id, runner_up_id = row.pop("parent_id"), row.pop("runner_up_id")
         evidence = tuple(Evidence(**each) for each in row.pop("evidence") or ())
+        merged = tuple(MergeParent(**each) for each in row.pop("merge_parents"))
         return Explanation(
             **row,
             evidence=evidence,
             measured=self._measured(model_id, parent_id),
             runner_up_measured=self._measured(model_id, runner_up_id),
             claims=tuple(self._rows(Claimed, queries.CLAIMS, model_id)),
+            merge_parents=merged,
         )
 
     def identify(self, weights: Path | str | Mapping[str, Any], *, limit: int = 10) -> Rows[Relative]:
@@ -191,21 +199,21 @@ class ModelGraph:
         """What was not ingested, and why, by run."""
         return Rows(self.each_skipped())
 
-    def audit(self) -> Rows[AuditRow]:
-        """Declared parents beside measured ones, by model."""
-        return Rows(self._rows(AuditRow, queries.AUDIT))
+    def audit(self, *, every: bool = False) -> Rows[AuditRow]:
+        """Declared parents beside measured ones, by model; `every` adds measured parents that no card declares."""
+        return Rows(self._rows(AuditRow, queries.AUDIT_ALL if every else queries.AUDIT))
 
     def each_model(self) -> Iterator[ModelRow]:
         """`models` one by one, for graphs that are larger than memory."""
-        return (_row(ModelRow, row) for row in self._stream(queries.MODELS))
+        return (row_of(ModelRow, row) for row in self._stream(queries.MODELS))
 
     def each_edge(self) -> Iterator[Edge]:
         """`edges` one by one."""
-        return (_row(Edge, row) for row in self._stream(queries.EDGES))
+        return (row_of(Edge, row) for row in self._stream(queries.EDGES))
 
     def each_skipped(self) -> Iterator[SkippedRow]:
         """`skipped` one by one."""
-        return (_row(SkippedRow, row) for row in self._stream(queries.SKIPPED))
+        return (row_of(SkippedRow, row) for row in self._stream(queries.SKIPPED))
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Run one SQL statement and give its result as a DuckDB relation: `.df()`, `.arrow()`, `.fetchall()`.
@@ -243,10 +251,10 @@ class ModelGraph:
 
         graph: nx.DiGraph[str] = nx.DiGraph()
         for row in self.each_model():
-            graph.add_node(row.name, **_attributes(row, without=("name", "parent")))
+            graph.add_node(row.name, **attributes_of(row, without=("name", "parent")))
         for edge in self.each_edge():
             graph.add_nodes_from({edge.parent, edge.child} - graph.nodes, inferred=True)
-            graph.add_edge(edge.parent, edge.child, **_attributes(edge, without=("parent", "child")))
+            graph.add_edge(edge.parent, edge.child, **attributes_of(edge, without=("parent", "child")))
         return graph
 
     def _placed(self, model: str) -> int:
@@ -269,7 +277,7 @@ class ModelGraph:
     def _rows(self, kind: type[T], query: str, *values: object) -> Iterator[T]:
         """Rows of a query as `kind`, whose fields are the query's columns in order."""
         for row in self._connection.execute(query, values).fetchall():
-            yield _row(kind, row)
+            yield row_of(kind, row)
 
     def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
         """Rows of a query in batches. On a cursor, which another query does not cut off; temporary macros are
@@ -283,16 +291,3 @@ class ModelGraph:
 def _fetched(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while batch := cursor.fetchmany(_BATCH):
         yield from batch
-
-
-def _row(kind: type[T], values: Iterable[Any]) -> T:
-    return kind(*map(_aware, values))
-
-
-def _aware(value: Any) -> Any:
-    """DuckDB's TIMESTAMP holds UTC without saying so."""
-    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
-
-
-def _attributes(row: Any, without: tuple[str, ...]) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in fields(row) if field.name not in without}

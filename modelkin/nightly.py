@@ -70,12 +70,15 @@ def run(
     complete: bool,
     progress: Progress,
     clock: Callable[[], datetime],
+    use_metadata: bool | None = None,
     infer: bool = True,
 ) -> RunReport:
     """Ingest from `source` unless it is None, update the trees unless `mode` is None, and publish.
 
     `budget` is in bytes a model (0 = everything), `complete` says that the listing covers the whole source, so that
-    models missing from it are removed, `infer` that trees may hold ancestors that no model is. Raises StopError when
+    models missing from it are removed. `use_metadata` lets upload dates and declared bases weigh in, for the whole
+    graph; None means yes for a Hub, no for another source, and without a source what it was last. `infer` says that
+    trees may hold ancestors that no model is. Raises StopError when
     another process writes to the graph, when the source cannot be read or when the disk is full; what was done until
     then is kept for the next run.
     """
@@ -90,7 +93,9 @@ def run(
         if source is not None:
             _ingest(writer, source, budget, complete, progress)
         if mode is not None:
-            _update(writer, mode, infer, progress)
+            if use_metadata is None and source is not None:
+                use_metadata = source.remote
+            _update(writer, mode, use_metadata, infer, progress)
         counts = _counts(writer)
         generation = writer.publish()
     return RunReport(
@@ -122,10 +127,10 @@ def _ingest(writer: GraphWriter, source: Source, budget: int, complete: bool, pr
     )
 
 
-def _update(writer: GraphWriter, mode: Mode, infer: bool, progress: Progress) -> None:
+def _update(writer: GraphWriter, mode: Mode, use_metadata: bool | None, infer: bool, progress: Progress) -> None:
     from indexer.update import update
 
-    report: UpdateReport = update(writer, mode=mode, infer=infer, progress=progress)
+    report: UpdateReport = update(writer, mode=mode, progress=progress, use_metadata=use_metadata, infer=infer)
     progress.finish()
     writer.finish_run(
         mode=mode,

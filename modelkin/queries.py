@@ -11,12 +11,14 @@ from typing import Final
 __all__ = [
     "ANCESTORS",
     "AUDIT",
+    "AUDIT_ALL",
     "CLAIMS",
     "DESCENDANTS",
     "EDGES",
     "EXPLAIN",
     "MODELS",
     "PAIR",
+    "PARENTS",
     "RUNS",
     "SIBLINGS",
     "SKIPPED",
@@ -24,6 +26,18 @@ __all__ = [
     "TREES",
     "TREES_AND_ALONE",
 ]
+
+_MERGE_PARENTS: Final = """
+    coalesce(
+        (
+            select list({'parent': label(g.name, g.source), 'coefficient': o.coefficient}
+                        order by o.coefficient desc, g.name, g.source)
+            from current_merges o join models g on g.model_id = o.parent_id
+            where o.child_id = e.child_id
+        ),
+        []
+    ) as merge_parents
+"""
 
 ANCESTORS: Final = """
     select
@@ -36,6 +50,17 @@ ANCESTORS: Final = """
     left join current_edges e on e.child_id = c.path[step + 1]
     where c.model_id = ?
     order by generation
+"""
+
+PARENTS: Final = """
+    select
+        label(p.name, p.source) as model, e.relation, o.coefficient, p.node_id = e.parent_id as main, e.confidence,
+        p.inferred
+    from current_edges e
+    left join current_merges o on o.child_id = e.child_id
+    join nodes p on p.node_id = coalesce(o.parent_id, e.parent_id)
+    where e.child_id = ?
+    order by o.coefficient desc, main desc, model
 """
 
 DESCENDANTS: Final = """
@@ -66,11 +91,12 @@ SIBLINGS: Final = """
     order by model
 """
 
-_PLACED: Final = """
+_PLACED: Final = f"""
     c.model_id,
     case when c.depth > 0 then c.path[c.depth] end as parent_id,
     label(m.name, m.source) as model,
-    e.relation, e.distance, e.confidence, m.inferred
+    e.relation, e.distance, e.confidence, m.inferred,
+    {_MERGE_PARENTS}
     from components c
     join nodes m on m.node_id = c.model_id
     left join current_edges e on e.child_id = c.model_id
@@ -91,7 +117,7 @@ TREES_AND_ALONE: Final = """
     select count(*) filter (members > 1), count(*) filter (members = 1) from components where depth = 0
 """
 
-EXPLAIN: Final = """
+EXPLAIN: Final = f"""
     select
         label(m.name, m.source) as model,
         label(p.name, p.source) as parent,
@@ -104,7 +130,8 @@ EXPLAIN: Final = """
         e.runner_up_confidence,
         e.parent_id, e.runner_up_id,
         m.inferred,
-        coalesce(p.inferred, false) as parent_inferred
+        coalesce(p.inferred, false) as parent_inferred,
+        {_MERGE_PARENTS}
     from nodes m
     join components c on c.model_id = m.node_id
     join nodes r on r.node_id = c.root_id
@@ -142,7 +169,7 @@ MODELS: Final = """
     order by m.name, m.source
 """
 
-EDGES: Final = """
+EDGES: Final = f"""
     select
         label(p.name, p.source) as parent,
         label(m.name, m.source) as child,
@@ -150,7 +177,8 @@ EDGES: Final = """
         label(u.name, u.source) as runner_up,
         e.runner_up_confidence,
         e.valid_from_run as since_run,
-        p.inferred or m.inferred as inferred
+        p.inferred or m.inferred as inferred,
+        {_MERGE_PARENTS}
     from current_edges e
     join nodes m on m.node_id = e.child_id
     join nodes p on p.node_id = e.parent_id
@@ -177,5 +205,17 @@ SKIPPED: Final = """
 AUDIT: Final = """
     select model, claimed_parent, measured_parent, confidence, verdict, stated_in
     from audit
+    order by model, claimed_parent, stated_in
+"""
+
+AUDIT_ALL: Final = """
+    select model, claimed_parent, measured_parent, confidence, verdict, stated_in
+    from audit
+    union all
+    select m.name, null, p.name, e.confidence, 'missing', null
+    from current_edges e
+    join live_models m on m.model_id = e.child_id
+    join nodes p on p.node_id = e.parent_id
+    where e.child_id not in (select model_id from claims where field = 'base_model')
     order by model, claimed_parent, stated_in
 """

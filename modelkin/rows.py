@@ -6,8 +6,9 @@ takes too. Times are UTC and aware.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from store.records import Evidence
@@ -21,11 +22,15 @@ __all__ = [
     "Evidence",
     "Explanation",
     "Measured",
+    "MergeParent",
     "ModelRow",
+    "Parent",
     "Rows",
     "RunRow",
     "Sibling",
     "SkippedRow",
+    "attributes_of",
+    "row_of",
 ]
 
 T = TypeVar("T")
@@ -94,6 +99,29 @@ class Sibling:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeParent:
+    """One of the models that another was merged from."""
+
+    parent: str
+    coefficient: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A parent: the only one, or one of those that a model was merged from (view `parents`)."""
+
+    model: str
+    relation: str
+    coefficient: float | None
+    """Share of it in a merge; None where there was one parent."""
+    main: bool
+    """Whether the tree has the model below this parent."""
+    confidence: float
+    inferred: bool = False
+    """It is no model of the graph, but an inferred ancestor."""
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """A current edge: the measured parent of `child`."""
 
@@ -107,6 +135,8 @@ class Edge:
     since_run: int
     inferred: bool = False
     """The parent, or the child, is no model of the graph but an inferred ancestor."""
+    merge_parents: tuple[MergeParent, ...] = ()
+    """All parents of a merge, `parent` among them, by coefficient; empty for all that is no merge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +183,8 @@ class Explanation:
     """It is itself no model of the graph, but an inferred ancestor."""
     parent_inferred: bool
     claims: tuple[Claimed, ...]
+    merge_parents: tuple[MergeParent, ...] = ()
+    """All parents of a merge, by coefficient; empty for all that is no merge."""
 
     def __str__(self) -> str:
         from modelkin.drawing import explanation_lines
@@ -167,14 +199,14 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """A declared parent beside the measured one."""
+    """A declared parent beside the measured one; None and "missing" where none is declared."""
 
     model: str
-    claimed_parent: str
+    claimed_parent: str | None
     measured_parent: str | None
     confidence: float | None
     verdict: str
-    stated_in: str
+    stated_in: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,3 +268,20 @@ class SkippedRow:
     scope: str
     reason: str
     message: str
+
+
+def row_of(kind: type[T], values: Iterable[Any]) -> T:
+    """A row of this kind from the values of a query's columns, in the order of its fields."""
+    return kind(*map(_as_python, values))
+
+
+def _as_python(value: Any) -> Any:
+    """DuckDB's TIMESTAMP holds UTC without saying so; lists of structs here are always the parents of a merge."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC)
+    return tuple(MergeParent(**each) for each in value) if isinstance(value, list) else value
+
+
+def attributes_of(row: Any, without: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a row by name, but for some."""
+    return {field.name: getattr(row, field.name) for field in fields(row) if field.name not in without}

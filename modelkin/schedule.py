@@ -40,6 +40,7 @@ class Job:
     choice: SourceChoice
     mode: Mode
     budget: int
+    use_metadata: bool | None = None
     infer: bool = True
 
 
@@ -128,7 +129,9 @@ def serve(
             started.set()
 
 
-def nightly_job(*, graph: str, choice: dict[str, Any], mode: Mode, budget: int, infer: bool = True) -> RunReport | str:
+def nightly_job(
+    *, graph: str, choice: dict[str, Any], mode: Mode, budget: int, use_metadata: bool | None, infer: bool = True
+) -> RunReport | str:
     """One nightly run; what the scheduler stores is this function's name and these arguments.
 
     A failure of the world is returned as a message: raised, the scheduler would print its traceback.
@@ -146,6 +149,7 @@ def nightly_job(*, graph: str, choice: dict[str, Any], mode: Mode, budget: int, 
             complete=complete,
             progress=progress,
             clock=lambda: datetime.now(UTC),
+            use_metadata=use_metadata,
         )
     except expected_errors() as error:
         return message_of(error)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Placed", "Tree", "TreeNode", "build_tree"]
 
@@ -20,6 +21,8 @@ class Placed:
     distance: float | None
     confidence: float | None
     inferred: bool = False
+    merge_parents: Sequence[Mapping[str, Any]] = ()
+    """Of a merge, each with its name as `parent` and its `coefficient`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class TreeNode:
     """Nodes below, inferred ones included."""
     inferred: bool = False
     """No model of the graph, but an ancestor that distances between models tell of."""
+    merged_with: tuple[str, ...] = ()
+    """The other parents of a merge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ def build_tree(rows: Iterable[Placed], asked: int | None = None) -> Tree:
                 len(below),
                 descendants[model_id],
                 row.inferred,
+                tuple(each["parent"] for each in row.merge_parents if each["parent"] != above) if depth else (),
             )
         )
     return Tree(nodes[0].model, placed[asked].model if asked in placed else None, tuple(nodes))

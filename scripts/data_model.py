@@ -63,8 +63,10 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "- (source, name) is unique among models with removed_run null; rows of models are never deleted."
     yield "- A model has at most one edge with valid_to_run null as a child, and its parent is live: no circles."
+    yield "- A merge has two or more current rows in merges, one of them its edge's parent; no circles here either."
     yield "- components has a row for each live model after an update; its path follows current edges from the root."
-    yield "- Edges, pairs and components depend on the live models' sketches alone, not on the order of arrival."
+    yield "- Edges, pairs and components depend on the live models' sketches alone (with metadata, on their dates and"
+    yield "  cards too), not on the order of arrival."
     yield "- Every live model's shard exists and holds its rows."
     yield "- Times are UTC without a zone; sizes are bytes; durations are seconds; probabilities lie in [0, 1]."
     connection = duckdb.connect()

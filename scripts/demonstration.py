@@ -48,7 +48,7 @@ def _demonstrate(sets: Sequence[str], graph: Path, started: float) -> int:
     with _hub(layout.root) as url:
         _headline(f"A Hub at {url}; modelkin crawls it through huggingface_hub")
         environment = _environment(graph, url)
-        _modelkin(environment, "index", "hub")
+        _modelkin(environment, "index", "hub", "--weights-only")
         (graph / _MARK).touch()
         served = json.load(urlopen(f"{url}/-/stats"))
 

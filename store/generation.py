@@ -138,7 +138,13 @@ class GraphFolder:
             create_schema(connection)
             connection.executemany(
                 "insert into settings values (?, ?)",
-                [("schema_version", str(SCHEMA_VERSION)), ("base_generation", "0"), ("mode", ""), ("inferred", "")],
+                [
+                    ("schema_version", str(SCHEMA_VERSION)),
+                    ("base_generation", "0"),
+                    ("mode", ""),
+                    ("use_metadata", ""),
+                    ("inferred", ""),
+                ],
             )
             connection.commit()
         return connection, False

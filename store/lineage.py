@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from store.records import Edge, Inferred, Pair, TensorSketch
+from store.records import Edge, Inferred, Merge, Pair, TensorSketch
 from store.shards import read_shard
 
 __all__ = [
@@ -20,12 +20,15 @@ __all__ = [
     "architecture_roles",
     "close_inferred",
     "current_edges",
+    "declared_bases",
     "live_models",
     "read_sketches",
     "replace_components",
     "replace_pairs",
+    "setting",
     "write_edges",
     "write_inferred",
+    "write_merges",
 ]
 
 
@@ -58,6 +61,25 @@ def live_models(connection: duckdb.DuckDBPyConnection, architecture: str | None 
 
 def _seconds(moment: datetime | None) -> float:
     return moment.replace(tzinfo=UTC).timestamp() if moment is not None else float("nan")
+
+
+def setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
+    """The value of a key in table `settings`."""
+    row = connection.execute("select value from settings where key = ?", [key]).fetchone()
+    return row[0] if row else None
+
+
+def declared_bases(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[int, tuple[str, ...]]:
+    """Model id -> the base models that its card declares, sorted; models that declare none are left out."""
+    return {
+        model_id: tuple(names)
+        for model_id, names in connection.execute(
+            """select model_id, list_sort(list_distinct(list(k.value)))
+               from claims k join live_models m using (model_id)
+               where k.field = 'base_model' and m.architecture = ? group by model_id""",
+            [architecture],
+        ).fetchall()
+    }
 
 
 def architecture_roles(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[str, str]:
@@ -157,6 +179,35 @@ def close_inferred(connection: duckdb.DuckDBPyConnection, run_id: int) -> int:
         [run_id, gone],
     )
     return closed
+
+
+def write_merges(
+    connection: duckdb.DuckDBPyConnection, run_id: int, merges: Iterable[Merge], children: Collection[int]
+) -> None:
+    """Make `merges` the current merges of `children`, as `write_edges` does for edges."""
+    wanted: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for merge in merges:
+        wanted[merge.child_id].append(asdict(merge))
+    present: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in connection.sql("select * exclude (valid_from_run) from current_merges").to_arrow_table().to_pylist():
+        present[row["child_id"]].append(row)
+
+    def content(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        return sorted((row["parent_id"], row["coefficient"], row["method"]) for row in rows)
+
+    changed = [child for child in children if content(present.get(child, [])) != content(wanted.get(child, []))]
+    closing = [child for child in changed if child in present]
+    if closing:
+        connection.execute(
+            "delete from merges where valid_to_run is null and valid_from_run = ? and list_contains(?, child_id)",
+            [run_id, closing],
+        )
+        connection.execute(
+            "update merges set valid_to_run = ? where valid_to_run is null and list_contains(?, child_id)",
+            [run_id, closing],
+        )
+    adding = [{**row, "valid_from_run": run_id} for child in changed for row in wanted.get(child, [])]
+    _insert(connection, "merges", adding)
 
 
 def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Claim", "Edge", "Evidence", "Inferred", "Model", "Pair", "Skipped", "TensorSketch"]
+__all__ = ["Claim", "Edge", "Evidence", "Inferred", "Merge", "Model", "Pair", "Skipped", "TensorSketch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,16 @@ class Inferred:
     name: str
     architecture: str
     children: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One of the parents that a model was merged from."""
+
+    child_id: int
+    parent_id: int
+    coefficient: float
+    method: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,30 @@ class GraphWriter:
             ],
         )
 
+    def redate(self, created: Mapping[str, datetime]) -> None:
+        """Name -> when the source says now that the model was created, of models that are unchanged otherwise.
+
+        Where it says something else than before, and dates weigh in, the model loses its place until the next update.
+        """
+        if not created:
+            return
+        rows = [{"name": name, "created_at": _naive(when)} for name, when in created.items()]
+        with self.transaction():
+            self.connection.register("incoming", pa.Table.from_pylist(rows))
+            moved = self.connection.execute(
+                """update models set created_at = incoming.created_at from incoming
+                   where models.name = incoming.name and source = ? and removed_run is null
+                   and models.created_at is distinct from incoming.created_at
+                   returning model_id""",
+                [self._source],
+            ).fetchall()
+            self.connection.unregister("incoming")
+            self.connection.execute(
+                """delete from components where list_contains(?, model_id)
+                   and exists (from settings where key = 'use_metadata' and value = 'true')""",
+                [[row[0] for row in moved]],
+            )
+
     def remove(self, names: Iterable[str]) -> None:
         """Models that the source no longer holds: their rows stay, closed by this run."""
         self._retire(list(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,8 @@ class Placed(NamedTuple):
     path: tuple[str, ...]
     members: int
     content_hash: str
+    merged: tuple[tuple[str, float, str], ...]
+    """(parent, coefficient, method) of a merge, by name."""
 
 
 def writer(graph: Path, source: Source) -> GraphWriter:
@@ -52,14 +55,18 @@ def writer(graph: Path, source: Source) -> GraphWriter:
 
 
 def index(
-    source: Path | Source, graph: Path, progress: Progress | None = None, workers: int | None = None
+    source: Path | Source,
+    graph: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    use_metadata: bool | None = None,
 ) -> IngestReport:
     """Ingest, update, publish."""
     source = FolderSource(source) if isinstance(source, Path) else source
     progress = progress or SilentProgress()
     with writer(graph, source) as run:
         report = ingest(source, run, budget=0, complete=True, progress=progress, workers=workers)
-        update(run, mode="default", progress=progress)
+        update(run, mode="default", progress=progress, use_metadata=use_metadata)
         run.publish()
     return report
 
@@ -76,11 +83,18 @@ def answers(graph: Path) -> dict[str, Placed]:
                left join models p on p.model_id = e.parent_id
                left join models u on u.model_id = e.runner_up_id"""
         ).fetchall()
+        merges: dict[str, list[tuple[str, float, str]]] = defaultdict(list)
+        for child, parent, coefficient, method in connection.execute(
+            "select child_id, parent_id, coefficient, method from current_merges"
+        ).fetchall():
+            merges[names[child]].append((names[parent], coefficient, method))
         if rows:
             sketched = connection.sql("select distinct name from sketches join live_models using (model_id)").fetchall()
             assert len(sketched) == len(rows), "a live model has sketches that the view reaches"
     return {
-        name: Placed._make([*edge, tuple(names[at] for at in path or []), members, content])
+        name: Placed._make(
+            [*edge, tuple(names[at] for at in path or []), members, content, tuple(sorted(merges[name]))]
+        )
         for name, *edge, path, members, content in rows
     }
 

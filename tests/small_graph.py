@@ -175,7 +175,7 @@ def with_ingest(body: str) -> str:
         "changed = types.SimpleNamespace(components_touched=0, edges_added=0, edges_closed=0, seconds=0.0)\n"
         f"def ingest(source, writer, *, budget, complete, progress):\n{indent(body, '    ')}\n    return done\n"
         "sys.modules['crawl.ingest'] = types.SimpleNamespace(ingest=ingest)\n"
-        "sys.modules['indexer.update'] = types.SimpleNamespace(update=lambda writer, *, mode, progress: changed)\n"
+        "sys.modules['indexer.update'] = types.SimpleNamespace(update=lambda writer, **options: changed)\n"
         "from modelkin.cli import main\n"
         "main()\n"
     )

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from scripts.data_model import document
-from store.records import Claim, Edge, Evidence, Model, Pair, Skipped
+from store.records import Claim, Edge, Evidence, Merge, Model, Pair, Skipped
 from store.schema import TABLES, create_schema
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +33,7 @@ def test_records_have_the_names_of_their_columns(connection: duckdb.DuckDBPyConn
     assert names(Claim) | {"model_id"} == columns(connection, "claims")
     assert names(Pair) == columns(connection, "pairs")
     assert names(Edge) | {"valid_from_run", "valid_to_run"} == columns(connection, "edges")
+    assert names(Merge) | {"valid_from_run", "valid_to_run"} == columns(connection, "merges")
     assert names(Skipped) | {"run_id", "source"} == columns(connection, "skipped")
     assert names(Model) - {"sketches", "claims"} | {"model_id", "shard", "added_run", "removed_run"} == columns(
         connection, "models"

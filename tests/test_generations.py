@@ -19,7 +19,6 @@ from crawl.folder import FolderSource
 from crawl.ingest import ingest
 from indexer.update import update
 from store.errors import StopError
-from store.format import SCHEMA_VERSION
 from store.generation import GraphFolder, open_reader
 from store.progress import SilentProgress
 from tests.runs import answers, change_setting, index, leftovers, writer
@@ -176,10 +175,10 @@ def test_a_damaged_generation_is_told(source: Path, graph: Path) -> None:
 
 def test_a_graph_of_a_newer_modelkin_is_left_alone(source: Path, graph: Path) -> None:
     database = GraphFolder(graph).database(1)
-    change_setting(database, "schema_version", "9")
+    change_setting(database, "schema_version", "999")
     before = database.read_bytes()
     for use in (lambda: open_reader(graph), lambda: index(source, graph)):
-        with pytest.raises(StopError, match=f"the graph has schema version 9, this modelkin knows {SCHEMA_VERSION}"):
+        with pytest.raises(StopError, match="the graph has schema version 999, this modelkin knows"):
             use()
     assert database.read_bytes() == before
     assert leftovers(graph) == []

@@ -26,8 +26,9 @@ def _models() -> dict[str, Weights]:
         models[f"{family}/root"] = root
         for i in range(2):
             models[f"{family}/c{i}"] = grow(root, 10 * i + ord(family), 0.1)
-            models[f"{family}/c{i}-g"] = grow(models[f"{family}/c{i}"], 7 * i + ord(family), 0.1)
+            models[f"{family}/c{i}-g"] = grow(models[f"{family}/c{i}"], 7 * i + ord(family) + 500, 0.1)
     models["a/z-copy"] = {name: w.copy() for name, w in models["a/c0"].items()}
+    models["a/merge"] = {name: (w + models["a/c1-g"][name]) / 2 for name, w in models["a/c0"].items()}
     models["stranger"] = start(999, layers=3, width=40)
     return models
 
@@ -113,6 +114,21 @@ def test_edges_remember_when_they_held(everything: Path, tmp_path: Path) -> None
     assert rows == [("c/c0", 1, 2), ("c/root", 2, None)]
 
 
+def test_merges_remember_when_they_held(everything: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(everything, source)
+    index(source, tmp_path / "graph")
+    shutil.rmtree(source / "a" / "c1-g")
+    index(source, tmp_path / "graph")
+    with open_reader(tmp_path / "graph") as connection:
+        rows = connection.sql(
+            """select c.name, p.name, valid_from_run, valid_to_run from merges
+               join models c on c.model_id = child_id join models p on p.model_id = parent_id order by p.name"""
+        ).fetchall()
+    assert rows == [("a/merge", "a/c0", 1, 2), ("a/merge", "a/c1-g", 1, 2)]
+    assert answers(tmp_path / "graph")["a/merge"].merged == ()
+
+
 def test_switching_the_mode_solves_everything_again(everything: Path, tmp_path: Path) -> None:
     index(everything, tmp_path / "graph")
     before = answers(tmp_path / "graph")
@@ -131,5 +147,8 @@ def test_true_parents_come_out(everything: Path, tmp_path: Path) -> None:
             assert found[f"{family}/c{i}-g"].parent == f"{family}/c{i}"
     assert found["a/z-copy"].parent == "a/c0"
     assert found["a/z-copy"].relation == "copy"
+    assert found["a/merge"].relation == "merge"
+    assert found["a/merge"].merged == (("a/c0", 0.5, "linear"), ("a/c1-g", 0.5, "linear"))
+    assert found["a/c0"].merged == ()
     assert found["stranger"].parent is None
     assert found["stranger"].path == ("stranger",)

@@ -1,4 +1,4 @@
-"""Commands about one model: ancestors, descendants, siblings, tree, explain, identify."""
+"""Commands about one model: parents, ancestors, descendants, siblings, tree, explain, identify."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Its name, t
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ancestors, descendants, siblings, tree, explain, identify):
+    for command in (parents, ancestors, descendants, siblings, tree, explain, identify):
         app.command()(command)
+
+
+def parents(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """All parents: one, or those it was merged from."""
+    with reading(graph) as opened:
+        _print(opened.parents(model), json, f"{model} is the root of its tree")
 
 
 def ancestors(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:

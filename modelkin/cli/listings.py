@@ -31,10 +31,14 @@ def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
         _print(opened.each_edge(), json, "no edges")
 
 
-def audit(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def audit(
+    graph: GraphOption = _GRAPH,
+    every: Annotated[bool, typer.Option("--all", help="Also measured parents that no card declares.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Declared parents beside measured ones."""
     with reading(graph) as opened:
-        rows = opened.audit()
+        rows = opened.audit(every=every)
     _print(rows, json, "no model declares a base")
     if rows and not json:
         counts = Counter(row.verdict for row in rows).most_common()
@@ -49,8 +53,9 @@ def sql(
 ) -> None:
     """Ask the graph in DuckDB's SQL.
 
-    Tables: models, inferred, edges, components, pairs, claims, runs, skipped. Views: lineage, audit, live_models,
-    nodes, current_edges, sketches. Macros: ancestors_of(m), descendants_of(m), siblings_of(m).
+    Tables: models, inferred, edges, components, merges, pairs, claims, runs, skipped. Views: lineage, parents,
+    audit, live_models, nodes, current_edges, current_merges, sketches. Macros: ancestors_of(m), descendants_of(m),
+    siblings_of(m).
     """
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")

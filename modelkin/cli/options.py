@@ -20,9 +20,11 @@ __all__ = [
     "InferredOption",
     "JsonOption",
     "LimitOption",
+    "MetadataOption",
     "ModeChoice",
     "ModeOption",
     "SearchOption",
+    "UpdateMetadataOption",
     "choice_of",
 ]
 
@@ -58,6 +60,22 @@ BudgetOption = Annotated[
 ModeOption = Annotated[ModeChoice, typer.Option("--mode", help="paper: the published equations, to compare.")]
 InferredOption = Annotated[
     bool, typer.Option("--inferred/--no-inferred", help="Infer ancestors that no model of the graph is.")
+]
+MetadataOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-metadata/--weights-only",
+        help="Do upload dates and declared bases weigh in? The last run decides for the whole graph.",
+        show_default="yes for a Hub, no for a folder or a cache",
+    ),
+]
+UpdateMetadataOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-metadata/--weights-only",
+        help="Do upload dates and declared bases weigh in? It holds for the whole graph.",
+        show_default="as in the last run",
+    ),
 ]
 
 BUDGET = DEFAULT_BUDGET

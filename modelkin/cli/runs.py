@@ -20,9 +20,11 @@ from modelkin.cli.options import (
     InferredOption,
     JsonOption,
     LimitOption,
+    MetadataOption,
     ModeChoice,
     ModeOption,
     SearchOption,
+    UpdateMetadataOption,
     choice_of,
 )
 from modelkin.cli.output import print_json, print_lines
@@ -60,6 +62,7 @@ def index(
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
     inferred: InferredOption = True,
+    use_metadata: MetadataOption = None,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -73,7 +76,7 @@ def index(
     Only what is new or changed is read; models that are gone from the source are removed.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("index", graph, choice, mode, inferred, budget, json)
+    _run("index", graph, choice, mode, budget, json, use_metadata, inferred)
 
 
 def crawl(
@@ -92,20 +95,21 @@ def crawl(
     `modelkin update` then places the models in trees.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("crawl", graph, choice, None, True, budget, json)
+    _run("crawl", graph, choice, None, budget, json)
 
 
 def update(
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
     inferred: InferredOption = True,
+    use_metadata: UpdateMetadataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Place what was crawled in trees.
 
     Only trees that it touches are solved again.
     """
-    _run("update", graph, None, mode, inferred, 0, json)
+    _run("update", graph, None, mode, 0, json, use_metadata, inferred)
 
 
 def nightly(
@@ -113,6 +117,7 @@ def nightly(
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
     inferred: InferredOption = True,
+    use_metadata: MetadataOption = None,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -126,7 +131,7 @@ def nightly(
     It is what `modelkin schedule` does every night.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    _run("nightly", graph, choice, mode, inferred, budget, json)
+    _run("nightly", graph, choice, mode, budget, json, use_metadata, inferred)
 
 
 def _run(
@@ -134,9 +139,10 @@ def _run(
     graph: Path,
     choice: SourceChoice | None,
     mode: ModeChoice | None,
-    inferred: bool,
     budget: int,
     json: bool,
+    use_metadata: bool | None = None,
+    inferred: bool = True,
 ) -> None:
     from modelkin.nightly import run
     from modelkin.progress import progress_for
@@ -154,6 +160,7 @@ def _run(
             complete=complete,
             progress=progress,
             clock=lambda: datetime.now(UTC),
+            use_metadata=use_metadata,
         )
     finally:
         progress.finish()

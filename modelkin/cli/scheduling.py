@@ -18,6 +18,7 @@ from modelkin.cli.options import (
     InferredOption,
     JsonOption,
     LimitOption,
+    MetadataOption,
     ModeChoice,
     ModeOption,
     SearchOption,
@@ -44,6 +45,7 @@ def schedule(
     graph: GraphOption = _GRAPH,
     mode: ModeOption = ModeChoice.default,
     inferred: InferredOption = True,
+    use_metadata: MetadataOption = None,
     endpoint: EndpointOption = None,
     author: AuthorOption = None,
     search: SearchOption = None,
@@ -65,7 +67,7 @@ def schedule(
         print_report(done, json)
 
     choice = choice_of(source, endpoint, author, search, filter, limit)
-    job = Job(str(graph.expanduser().absolute()), choice, mode.value, budget, inferred)
+    job = Job(str(graph.expanduser().absolute()), choice, mode.value, budget, use_metadata, inferred)
     try:
         serve(job, cron, now=now, tell=note, report=report)
     except BadCronError as error:

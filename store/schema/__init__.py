@@ -19,6 +19,7 @@ TABLES: Final = (
     "pairs",
     "inferred",
     "edges",
+    "merges",
     "components",
     "skipped",
 )

@@ -13,7 +13,7 @@ create table edges (
 comment on table edges is 'Measured parent of each model and inferred ancestor that has one, now (valid_to_run null) and in the past. At most one current edge a child.';
 comment on column edges.child_id is 'References models, or inferred where negative.';
 comment on column edges.parent_id is 'References models, or inferred where negative.';
-comment on column edges.relation is 'finetune, lora, quantized, cast, pruned or copy.';
+comment on column edges.relation is 'finetune, partial (some weights were frozen), lora, merge (table merges has all its parents), quantized, cast, pruned or copy.';
 comment on column edges.distance is 'As pairs.distance; 0 for a copy. To and from an inferred ancestor it follows from distances between models.';
 comment on column edges.confidence is 'Probability, 0 to 1, that this is the parent and not another model or the reverse.';
 comment on column edges.runner_up_id is 'The next best parent, a model; null when there is no other candidate.';

@@ -3,14 +3,32 @@ create view live_models as
 comment on view live_models is 'Models that the graph holds now, latest revision each.';
 
 create view nodes as
-    select model_id as node_id, name, source, false as inferred from models
+    select model_id as node_id, name, source, content_hash, false as inferred from models
     union all
-    select distinct inferred_id, name, null, true from inferred;
-comment on view nodes is 'All that edges and components refer to, by id: revisions of models, gone ones too, and inferred ancestors (without a source).';
+    select distinct inferred_id, name, null, null, true from inferred;
+comment on view nodes is 'All that edges and components refer to, by id: revisions of models, gone ones too, and inferred ancestors (without source and content_hash).';
 
 create view current_edges as
     select * exclude (valid_to_run) from edges where valid_to_run is null;
 comment on view current_edges is 'Edges that hold now.';
+
+create view current_merges as
+    select * exclude (valid_to_run) from merges where valid_to_run is null;
+comment on view current_merges is 'Merges that hold now.';
+
+create view parents as
+    select
+        m.name as child,
+        p.name as parent,
+        e.relation,
+        g.coefficient,
+        p.node_id = e.parent_id as main,
+        p.inferred
+    from current_edges e
+    join models m on m.model_id = e.child_id
+    left join current_merges g on g.child_id = e.child_id
+    join nodes p on p.node_id = coalesce(g.parent_id, e.parent_id);
+comment on view parents is 'All parents of each model that has any: one for a trained or derived model (coefficient null, main true), several for a merge, of which the main one is that of the tree; inferred says that it is no model of the graph.';
 
 create view lineage as
     select
@@ -83,7 +101,7 @@ create macro siblings_of(m) as table
 create view audit as
     with claimed as (
         -- Two sources may hold a model of one name: a card means the one beside it, if there is one.
-        select k.model_id, k.value, k.stated_in, b.model_id as base_id
+        select k.model_id, k.value, k.stated_in, b.model_id as base_id, b.content_hash as base_content
         from claims k
         join live_models m on m.model_id = k.model_id
         left join live_models b on b.name = k.value
@@ -101,6 +119,10 @@ create view audit as
             when k.base_id is null then 'unknown base'
             when k.base_id = e.parent_id then 'confirmed'
             when list_contains(c.path, k.base_id) and k.base_id <> m.model_id then 'confirmed, not direct'
+            when k.base_id <> m.model_id
+                and exists (from claimed o where o.model_id = k.base_id and o.base_id = m.model_id) then 'circular'
+            when k.base_content in (p.content_hash, m.content_hash) and k.base_id <> m.model_id
+                then 'confirmed, a copy'
             when list_contains(bc.path, m.model_id) and k.base_id <> m.model_id then 'reversed'
             when bc.root_id = c.root_id then 'contradicted'
             else 'unrelated'
@@ -112,4 +134,4 @@ create view audit as
     left join components bc on bc.model_id = k.base_id
     left join current_edges e on e.child_id = m.model_id
     left join nodes p on p.node_id = e.parent_id;
-comment on view audit is 'Claimed parents (base_model) beside measured ones: confirmed; confirmed, not direct; reversed; contradicted; unrelated; unknown base.';
+comment on view audit is 'Claimed parents (base_model) beside measured ones. confirmed: the base is the measured parent; confirmed, not direct: it is an ancestor; circular: neither, and its card declares this model in turn; confirmed, a copy: it is bit-equal to the model or its parent; reversed: it descends from the model; contradicted: it stands elsewhere in the same tree; unrelated: in another one; unknown base: not in the graph. Where metadata weighs in (settings), a claim has been weighed and is measured by the outcome all the same.';

@@ -1,0 +1,100 @@
+"""How much of the true descent comes out of the weights, with direction, clusters and calibration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.accuracy.printing import rounded, show, show_pools
+from benchmarks.accuracy.reliability import Judged, draw, pooled, summary
+from benchmarks.accuracy.score import judged, score
+from benchmarks.accuracy.sets import DEFAULT_SETS, Collection, collections, default_data
+from benchmarks.accuracy.sketching import sketched
+from benchmarks.accuracy.solving import PEERS, Task, solve, subset
+from benchmarks.accuracy.truth import read_order, read_truth, restrict
+from store.errors import ModelkinError, StopError
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/accuracy", description=__doc__)
+    parser.add_argument("--mode", choices=("default", "paper"), default="default")
+    parser.add_argument("--peers", action="store_true", help=f"also: paper, {', '.join(PEERS)}")
+    parser.add_argument("--seed", type=int, default=1, help="of the sets that are trained here")
+    parser.add_argument(
+        "--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME",
+        help="vthr, trained, published, a split such as vthr/ft, or a path to a folder with truth.csv",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, default=None, help="in place of modelkin's cache folder")
+    parser.add_argument("--use-metadata", action="store_true", help="upload order and claims count as evidence")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--reliability", type=Path, metavar="SVG", help="draw confidence against the share right")
+    parser.add_argument("--tables", action="store_true", help="the paper's tables and figures")
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="where --tables writes")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = arguments_parser().parse_args(arguments)
+    data = (options.data or default_data()).expanduser().absolute()
+    try:
+        if options.tables:
+            from benchmarks.accuracy import tables
+
+            return tables.main(data, options.seed, options.out, options.json)
+        return _measure(options, data)
+    except ModelkinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(options: argparse.Namespace, data: Path) -> int:
+    modes = list(dict.fromkeys([options.mode, *(["default", "paper", *PEERS] if options.peers else [])]))
+    if options.reliability and "default" not in modes:
+        raise StopError("--reliability needs confidences, which only --mode default has")
+    rows = []
+    confidences: list[tuple[str, str, Judged]] = []
+    for collection in collections(options.sets, options.seed, data):
+        for split, task in tasks(collection):
+            for mode in modes:
+                print(f"{collection.set} {split} {mode}", file=sys.stderr, flush=True)
+                found = solve(replace(task, use_metadata=options.use_metadata), mode)
+                if found is None:
+                    continue
+                row = rounded({"set": collection.set, "split": split, "mode": mode, **score(task.truth, found)})
+                rows.append(row)
+                if mode == "default" and split == collection.split:
+                    confidences.append((collection.set, split, judged(task.truth, found)))
+                if options.json:
+                    print(json.dumps(row), flush=True)
+    if not options.json:
+        show(rows, Console())
+    if options.reliability:
+        pools = pooled(confidences)
+        # What --json prints on standard output is one line a set, split and mode.
+        show_pools(summary(pools), Console(stderr=options.json))
+        draw(pools, options.reliability)
+    return 0
+
+
+def tasks(collection: Collection) -> Iterator[tuple[str, Task]]:
+    """Each tree alone, where the truth names several, then the whole graph."""
+    sketches = sketched(collection.folder, collection.graph)
+    truth = read_truth(collection.folder, sketches.models)
+    order = read_order(collection.folder)
+    names = sorted(set(truth.tree.values()))
+    for name in names if len(names) > 1 else ():
+        models = [model for model in truth.models if truth.tree.get(model) == name]
+        alone = restrict(truth, models)
+        if alone.parents:
+            yield f"{collection.split}/{name}", Task(subset(sketches.families, models), alone, order, sketches.bases)
+    yield collection.split, Task(sketches.families, truth, order, sketches.bases)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

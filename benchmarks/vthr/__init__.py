@@ -1,0 +1,1 @@
+"""A small ViT Tree Heritage Recovery dataset (VTHR), trained on a CPU: scripts/vthr."""

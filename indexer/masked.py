@@ -1,0 +1,198 @@
+"""Merges that keep some coordinates of each change and drop the others: TIES and DARE.
+
+With r the base and t_i = p_i - r, a merge v has in each coordinate one of few values: v - r is 0, or a multiple of one
+t_i, or of what several of them give together (DARE adds them, TIES takes their mean where their signs agree). The
+multiple is the same everywhere, so the ratios (v - r) / t_i pile up at one value; in a trained child they are spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.combination import TOLERANCES, Combination
+from indexer.family import Family
+from indexer.relatives import Relatives
+
+__all__ = ["masked_merge"]
+
+_LOOKED_AT: Final = 4096
+"""Coordinates, evenly spread."""
+_GLANCED_AT: Final = 256
+"""Of these, how many show whether a closer look is worth it."""
+_BASES: Final = 3
+_LEAST_KEPT: Final = 0.02
+"""Least share of coordinates at which a merge equals its base, or one multiple of a change."""
+_PILE: Final = 0.05
+"""Least share of the moved coordinates at which the ratio to one change is the same."""
+_WIDTH: Final = (1e-3, 0.03, 0.03)
+"""Ratios that differ by less are the same, per precision."""
+_CLEAR: Final = (1000.0, 30.0, 30.0)
+"""A change of so many units gives a ratio that is precise enough."""
+_LEAST_CLEAR: Final = 40
+_MOST_PARENTS: Final = 5
+_COVERED: Final = 0.99
+_CONFIDENCE: Final = 0.93
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """A base (position among the candidates), what was added to it, and the share of moved coordinates it covers."""
+
+    covered: float
+    base: int
+    parts: tuple[int, ...]
+    coefficients: tuple[float, ...]
+    method: str
+
+
+def masked_merge(family: Family, near: Relatives) -> Combination | None:
+    """The row as a base and masked changes of candidates, or None."""
+    total = family.samples.shape[1]
+    at = np.arange(total) if total <= _LOOKED_AT else np.linspace(0, total - 1, _LOOKED_AT).astype(np.int64)
+    few = at[:: max(1, at.size // _GLANCED_AT)]
+    glance = np.abs(family.samples[near.row, few] - family.samples[np.ix_(near.candidates, few)]) <= near.unit[few]
+    if not (glance.mean(axis=1) >= _LEAST_KEPT / 2).any():
+        return None
+    story = _story(family, near, at)
+    if story is None:
+        return None
+    # Again with every coordinate, of which two or three relatives are all that is looked at.
+    kept = near.candidates[[*story.parts, story.base]]
+    story = _story(family, replace(near, candidates=kept), np.arange(total))
+    if story is None:
+        return None
+    order = sorted(range(len(story.parts)), key=lambda i: (-story.coefficients[i], int(kept[story.parts[i]])))
+    return Combination(
+        tuple(int(kept[story.parts[i]]) for i in order),
+        tuple(story.coefficients[i] for i in order),
+        story.method,
+        _CONFIDENCE,
+        int(kept[story.base]),
+    )
+
+
+def _story(family: Family, near: Relatives, at: NDArray[np.int64]) -> _Story | None:
+    """The base and parts that cover most, by the coordinates `at`."""
+    tensor = np.searchsorted(family.starts, at, side="right") - 1
+    tolerance = TOLERANCES[near.precision][1]
+    away = (family.samples[near.row, at] - family.samples[np.ix_(near.candidates, at)]) / near.unit[at]
+    same = np.abs(away) <= tolerance
+    # A tensor that is one relative's as a whole says nothing: a mask goes through a tensor, freezing goes around it.
+    moved = np.stack([np.bincount(tensor, ~each, len(family.elements)) > 0 for each in same])
+    through = np.asarray(moved.all(axis=0))[tensor]
+    if through.sum() < 256:
+        return None
+    away, same = away[:, through], same[:, through]
+    shares = same.mean(axis=1)
+    bases = [int(b) for b in np.argsort(-shares, kind="stable") if _LEAST_KEPT <= shares[b] <= 1 - _LEAST_KEPT]
+    told = (_explain(away[base], away[base] - away, base, near.precision) for base in bases[:_BASES])
+    stories = [story for story in told if story is not None]
+    # A mean with the base as one more part, seen from anywhere else, is the same merge.
+    best = max((story.covered for story in stories), default=0.0)
+    stories = [story for story in stories if story.covered >= best - (1 - _COVERED) / 2]
+    return min(stories, key=lambda story: (len(story.parts), -story.covered), default=None)
+
+
+def _explain(moved: NDArray[np.float64], change: NDArray[np.float64], base: int, precision: int) -> _Story | None:
+    """Which of the changes (candidates x m, seen from the base) give the moved coordinates (m, in units)."""
+    tolerance = TOLERANCES[precision][1]
+    total = moved.size
+    at = np.abs(moved) > tolerance
+    moved, change = moved[at], change[:, at]
+    piles = [
+        (*pile, row) for row in range(len(change)) if row != base and (pile := _pile(moved, change[row], precision))
+    ]
+    piles = _apart(moved, change, sorted(piles, key=lambda each: (-each[0], each[2])), tolerance)
+    if not piles:
+        return None
+    parts = np.stack([factor * change[row] for _, factor, row in piles])
+    best: tuple[float, str, NDArray[np.float64], NDArray[np.bool_]] | None = None
+    for method, weights in (("dare", None), ("ties", np.ones(len(parts))), ("ties", _weights(moved, parts, precision))):
+        covered, members = _cover(moved, parts, weights, tolerance)
+        if best is None or covered.mean() > best[0] + 1e-3:
+            weights = members.sum(axis=1) / total if weights is None else weights
+            best = float(covered.mean()), method, weights, members[:, covered]
+    assert best is not None
+    share, method, weights, members = best
+    used = [i for i in range(len(piles)) if members[i].mean() >= _LEAST_KEPT]
+    if share < _COVERED or not used:
+        return None
+    # In a mean each has its part of the factor; a sum was scaled up by what the mask had dropped.
+    whole = weights[used].sum() if method == "ties" else 1.0
+    coefficients = tuple(float(piles[i][1] * weights[i] / whole) for i in used)
+    return _Story(share, base, tuple(piles[i][2] for i in used), coefficients, method)
+
+
+def _apart(
+    moved: NDArray[np.float64], change: NDArray[np.float64], piles: list[tuple[float, float, int]], tolerance: float
+) -> list[tuple[float, float, int]]:
+    """The piles, largest first, but for those of coordinates that larger ones have: other merges of the same parts."""
+    left = np.ones(moved.size, bool)
+    kept: list[tuple[float, float, int]] = []
+    for pile in piles:
+        part = pile[1] * change[pile[2]]
+        alone = left & (np.abs(moved - part) <= tolerance + 1e-5 * np.abs(part))
+        if alone.mean() >= _LEAST_KEPT and len(kept) < _MOST_PARENTS:
+            kept.append(pile)
+            left &= ~alone
+    return kept
+
+
+def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: int) -> tuple[float, float] | None:
+    """(share of the moved coordinates, value) of the ratio moved / change that comes most often, if one does."""
+    clear = np.abs(change) >= _CLEAR[precision]
+    if clear.sum() < _LEAST_CLEAR:
+        return None
+    moved, change = moved[clear], change[clear]
+    ratio = moved / change
+    order = np.argsort(ratio, kind="stable")
+    order = order[ratio[order] > 0.01]
+    if not order.size:
+        return None
+    ahead = np.searchsorted(ratio[order], ratio[order] * (1 + _WIDTH[precision]), side="right") - np.arange(order.size)
+    first = int(np.argmax(ahead))
+    pile = order[first : first + ahead[first]]
+    if pile.size < _PILE * ratio.size:
+        return None
+    # The largest changes tell the value best, of those that are in the pile by no accident.
+    middle = float(np.median(ratio[pile]))
+    pile = pile[np.abs(moved[pile] - middle * change[pile]) <= 4 + 1e-5 * np.abs(moved[pile])]
+    if not pile.size:
+        return None
+    return pile.size / ratio.size, float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
+
+
+def _weights(moved: NDArray[np.float64], parts: NDArray[np.float64], precision: int) -> NDArray[np.float64]:
+    """What each part (k x m) weighs in a mean beside the first, from the coordinates that none of them gives alone."""
+    weights = np.ones(len(parts))
+    mixed = (np.abs(moved - parts) > TOLERANCES[precision][1] + 1e-5 * np.abs(parts)).all(axis=0)
+    for i in range(1, len(parts)):
+        pile = _pile((moved - parts[0])[mixed], (parts[i] - parts[0])[mixed], precision)
+        if pile is not None and 0 < pile[1] < 1:
+            weights[i] = pile[1] / (1 - pile[1])
+    return weights
+
+
+def _cover(
+    moved: NDArray[np.float64], parts: NDArray[np.float64], weights: NDArray[np.float64] | None, tolerance: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which coordinates are the sum (`weights` None) or the mean of some of the parts (k x m), and of which (k x m)."""
+    least = np.full(moved.size, np.inf)
+    members = np.zeros(parts.shape, bool)
+    for size in range(1, len(parts) + 1):
+        for subset in combinations(range(len(parts)), size):
+            rows = np.array(subset)
+            among = parts[rows]
+            total = among.sum(axis=0) if weights is None else weights[rows] @ among / weights[rows].sum()
+            # Factors are known to some parts in a million: an error of the large values.
+            error = np.abs(moved - total) / (tolerance + 1e-5 * np.abs(among).max(axis=0))
+            better = error < np.where(least <= 1, 0.0, least)
+            least[better] = error[better]
+            members[:, better] = False
+            members[np.ix_(rows, np.flatnonzero(better))] = True
+    return least <= 1, members

@@ -1,0 +1,188 @@
+"""Models that were merged from others: linear combinations, task arithmetic, SLERP, TIES and DARE.
+
+A merge is computed, so a few relatives explain it up to rounding, which they never do for a trained child. Each model
+is screened by one least-squares fit on its likely relatives over some coordinates; what passes is fitted again with
+few parents, over all coordinates.
+
+Linear dependence has no direction by itself: if m = (p + q) / 2 then p = 2m - q. A merge is taken to be the one that
+lies between the others (a convex combination of them); merges are explained by models that are none where that can be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.combination import Combination, Fit
+from indexer.family import Family
+from indexer.layered import layered_merge
+from indexer.linear import convex_fit, fit_row, holds, sparse_fit
+from indexer.masked import masked_merge
+from indexer.relatives import Relatives, depends, relatives_of
+
+__all__ = ["find_merges"]
+
+_CENTRAL: Final = 6
+"""So many most central models, among which a base is likely, are candidates of all others."""
+_SQUARE: Final = 0.05
+"""Cosines that differ by less say nothing."""
+_CONVEX: Final = 0.97
+_TASK: Final = 0.9
+_EITHER: Final = 0.5
+"""Confidences: one of several lies between the others; a base and what was added to it, which other models tell
+apart; the same where none does."""
+
+
+def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combination]:
+    """Row -> how it was merged, over one component; `squared` is n x n. No model is its own ancestor by merges."""
+    if len(family) < 3:
+        return {}
+    central = np.argsort(squared.mean(axis=1), kind="stable")[:_CENTRAL]
+    relatives = {row: relatives_of(family, squared, row, central) for row in range(len(family))}
+    relatives = {row: found for row, found in relatives.items() if len(found.candidates) >= 2}
+    flat = {row: near for row, near in relatives.items() if depends(family, near)}
+    found = _linear_merges(family, squared, flat)
+    others = {row: near for row, near in relatives.items() if row not in flat}
+    curved = {row: merge for row, near in others.items() if (merge := _curved(family, near, set(found))) is not None}
+    merges = set(found) | set(curved)
+    for row, near in others.items() if merges else ():
+        # Of models that are no merges where that can be, else of merges.
+        if row not in curved or merges & set(curved[row].sources):
+            again = _curved(family, near, merges if row in curved else set())
+            if again is not None:
+                curved[row] = again
+    for row, merge in sorted(curved.items()):
+        if not any(row in _above(found, parent) for parent in merge.sources):
+            found[row] = merge
+    return dict(sorted(found.items()))
+
+
+def _curved(family: Family, near: Relatives, barred: set[int]) -> Combination | None:
+    """A merge with shares of their own in each layer or coordinate, of candidates that are not barred."""
+    kept = np.array([c for c in near.candidates if int(c) not in barred], np.int64)
+    near = replace(near, candidates=kept)
+    return (layered_merge(family, near) or masked_merge(family, near)) if len(kept) >= 2 else None
+
+
+def _above(found: dict[int, Combination], row: int) -> set[int]:
+    """The row and all that it was merged from, directly or not."""
+    seen, ahead = {row}, [row]
+    while ahead:
+        at = ahead.pop()
+        more = [p for p in found[at].sources if p not in seen] if at in found else []
+        seen.update(more)
+        ahead += more
+    return seen
+
+
+def _linear_merges(
+    family: Family, squared: NDArray[np.float64], dependent: dict[int, Relatives]
+) -> dict[int, Combination]:
+    """Which of the rows that the others explain are merges, and of what."""
+    between = {row for row, near in dependent.items() if convex_fit(family, near, set()) is not None}
+    found: dict[int, Combination] = {}
+    found.update(_settle(family, {row: dependent[row] for row in sorted(between)}, between))
+    taken = set(between)
+    fits: dict[int, Fit | None] = {}
+    while True:
+        for row in sorted(dependent.keys() - taken):
+            known = fits.get(row)
+            if row not in fits or (known is not None and taken & set(known.parents)):
+                fits[row] = sparse_fit(family, dependent[row], taken)
+        circuits = {frozenset((row, *fit.parents)) for row, fit in fits.items() if fit is not None and row not in taken}
+        told = (
+            _corner(family, squared, dependent, circuit, taken)
+            for circuit in sorted(circuits, key=lambda c: (len(c), sorted(c)))
+        )
+        chosen = next((each for each in told if each is not None), None)
+        if chosen is None:
+            break
+        found[chosen[0]] = chosen[1]
+        taken.add(chosen[0])
+    for row, merge in list(found.items()):
+        # What lies between a base and another merge of it was more likely made of the same parts.
+        if taken & set(merge.sources):
+            fit = convex_fit(family, dependent[row], taken) or sparse_fit(family, dependent[row], taken)
+            if fit is not None and (min(fit.coefficients) > 0 or _base_of(fit) is not None):
+                found[row] = _combination(fit, _TASK if min(fit.coefficients) < 0 else _CONVEX)
+    return found
+
+
+def _settle(family: Family, between: dict[int, Relatives], merges: set[int]) -> dict[int, Combination]:
+    """Merges of models that are none first, then merges of those."""
+    found: dict[int, Combination] = {}
+    barred = set(merges)
+    while True:
+        settled = {}
+        for row, near in between.items():
+            fit = None if row in found else convex_fit(family, near, barred)
+            if fit is not None:
+                settled[row] = _combination(fit, _CONVEX)
+        if not settled:
+            return found
+        found |= settled
+        barred -= settled.keys()
+
+
+def _combination(fit: Fit, confidence: float) -> Combination:
+    base = _base_of(fit)
+    order = sorted(range(len(fit.parents)), key=lambda i: (-fit.coefficients[i], fit.parents[i]))
+    order = [i for i in order if fit.parents[i] != base]
+    return Combination(
+        tuple(fit.parents[i] for i in order),
+        tuple(fit.coefficients[i] for i in order),
+        "linear" if base is None else "task_arithmetic",
+        confidence,
+        base,
+    )
+
+
+def _base_of(fit: Fit) -> int | None:
+    """The one parent with a negative coefficient, from which the others were taken off; None when that is no story."""
+    negative = [i for i, c in enumerate(fit.coefficients) if c < 0]
+    added = [c for c in fit.coefficients if c > 0]
+    return fit.parents[negative[0]] if len(negative) == 1 and len(added) >= 2 and max(added) <= 1.05 else None
+
+
+def _corner(
+    family: Family,
+    squared: NDArray[np.float64],
+    dependent: dict[int, Relatives],
+    circuit: frozenset[int],
+    taken: set[int],
+) -> tuple[int, Combination] | None:
+    """Which row of a dependent set is a base plus what was added to it.
+
+    Models trained from the base move independently, so seen from it they lie at right angles; seen from the merge they
+    lie apart. Where both fit, as in a rectangle, the merge is the corner that no other model is attached to.
+    """
+    stories = []
+    for row in sorted(circuit & dependent.keys()):
+        fit = fit_row(family, dependent[row], tuple(sorted(circuit - {row})))
+        base = _base_of(fit)
+        if base is not None and holds(family, dependent[row], fit):
+            stories.append((_narrowest(squared, base, circuit - {row, base}), row, fit))
+    if not stories:
+        return None
+    square = max(cosine for cosine, _, _ in stories)
+    stories = [story for story in stories if story[0] >= square - _SQUARE]
+    outside = [r for r in range(len(squared)) if r not in circuit and r not in taken]
+    far = {row: float(np.sqrt(squared[row, outside].min())) if outside else 0.0 for _, row, _ in stories}
+    _, row, fit = max(stories, key=lambda story: (far[story[1]], -story[1]))
+    others = [far[each] for _, each, _ in stories if each != row]
+    clear = not others or (bool(outside) and far[row] > 1.05 * max(others))
+    return row, _combination(fit, _TASK if clear else _EITHER)
+
+
+def _narrowest(squared: NDArray[np.float64], base: int, rows: frozenset[int]) -> float:
+    """Least cosine between two of the rows as seen from the base, 0 where none is negative."""
+    least = 0.0
+    for a in rows:
+        for b in rows:
+            if a < b and squared[base, a] > 0 and squared[base, b] > 0:
+                inner = (squared[base, a] + squared[base, b] - squared[a, b]) / 2
+                least = min(least, float(inner / np.sqrt(squared[base, a] * squared[base, b])))
+    return least
