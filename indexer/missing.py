@@ -1,69 +1,36 @@
 """Ancestors that are not in the collection: inner nodes of a tree, inferred from squared distances alone.
 
-Squared L2 adds up along a path, so what a and b have learned together since p is
-
-    G_p(a, b) = (|p - a|^2 + |p - b|^2 - |a - b|^2) / 2,
-
-the inner product of a - p and b - p. For children of p it is about nothing. For children of one h that descends from
-p and is not there, it is |h - p|^2, *the same for every pair*: they hang from h, a point on the way.
-
-Training bends this. Siblings drift together, but drift grows with how far each of them moved, where h is one point
-for all. A child that hardly moved stands for h itself. So a node is inferred only where what is shared is a good part
-of what each has learned, alike for all pairs, and where each has learned something alone. With a root and two others
-there is one pair, which nothing confirms, so it must share more. Constants: docs/accuracy.md.
+Around each model p, sets of its children are looked at, largest first. A set and p make a star when a point between
+them explains its distances better than any of them in the middle (`indexer.stars`). Three children at least: a point
+between three models always exists, one between four is a coincidence or an ancestor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import linkage, to_tree
 from scipy.spatial.distance import squareform
+
+from indexer.eldest import Direction, age_log_odds, eldest, not_only_eldest
+from indexer.stars import TOLD, Drift, Seen, explain, seen_from, shared_cosines
 
 __all__ = ["Completed", "infer"]
 
-SHARED: Final = 0.18
-"""Least median cosine, over pairs, of what three or more have learned since p; pairs that agree exactly."""
-DOUBT: Final = 0.4
-"""What a spread of 1 over the pairs (largest minus smallest over largest) adds to it."""
-EVEN: Final = 2.0
-TELLING: Final = 0.15
-"""Where no other children tell how much siblings drift together: the cosines must spread by EVEN times as much, and by
-TELLING. Drift makes cosines alike, a common point makes what pairs share alike."""
-UNEVEN: Final = 0.45
-"""Largest spread."""
-PAIR: Final = 0.4
-"""Least cosine of two."""
-ALONE: Final = 0.15
-"""Least part of the way to the others that each of three or more has gone alone: with less, it stands for h."""
-PENDANT: Final = 0.1
-"""A parent that went so much of the way to its child alone may be a sibling: the child is looked at with its uncles."""
-CAUTION: Final = 0.2
-"""ALONE for two, and where such a child is among them."""
+PRIOR: Final = -2.5
+"""Log-odds of a missing ancestor before distances are seen."""
+LEAST: Final = 3
+"""Children of a model that meet in a point, at least."""
 
-NEAREST: Final = 1.1
-"""The point is above a root that is about as near to it as its nearest child."""
-UNDECIDED: Final = 0.5
-"""And where the cues of direction give the root no more than this, on average, over those children."""
-DECIDED: Final = 2.0
-"""Where they give one of those children so much over each other, it is the root, and the point its child."""
-ROOTED: Final = 0.3
-"""Least cosine there where the root has no other children."""
-CENTRE: Final = 0.22
-"""Least cosine then, where the children have lost of the root's weights what it would have learned alone."""
-
-_FAINT: Final = 0.15
-"""Cosine below which two are not looked at together."""
+_SEEN: Final = 32
+"""Of more models around a node, the nearest are looked at."""
 _WIDEST: Final = 1500
 """Children of one model that are looked at; of more, none."""
-_ROUNDS: Final = 3
-
-Direction = Callable[[int, int], float]
+_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +41,14 @@ class Completed:
     """n + k; -1 for the root."""
     squared: NDArray[np.float64]
     """(n + k) x (n + k): squared distances; those of inferred nodes follow from the models'."""
+    log_odds: NDArray[np.float64]
+    """k: of the node against what explains the distances without it."""
     shared: NDArray[np.float64]
-    """k: median cosine of what its children have learned since the model that they were seen from, less drift."""
+    """k: median cosine of what its children have learned since the model that they were seen from."""
+    seen_from: NDArray[np.int64]
+    """k: that model."""
+    heading: NDArray[np.float64]
+    """k: log-odds of the direction of the edge between it and the node; infinite below a model that is no root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +61,14 @@ class _Star:
     """Squared distance from p to the point."""
     alone: NDArray[np.float64]
     """Squared distance from the point to each member."""
+    log_odds: float
     shared: float
-    parent: int
-    """p; or, where p was taken for the root and is none, that one of the members that is, or -1 for none."""
+    top: int
+    """Parent of the point: p; or, where p was taken for the root and is none, the member that is, or -1 for none."""
+    heading: float
+    """Log-odds of `top`."""
+    beyond: Mapping[int, int]
+    """Other children of p, each with the member on whose way it lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,80 +78,87 @@ class _Tree:
     sizes: NDArray[np.float64]
     """Squared norms, NaN for inferred nodes."""
     direction: Direction
-
-
-@dataclass(frozen=True, slots=True)
-class _Fan:
-    """The k children of a model p as p sees them: what each has learned, less what it shrank.
-
-    Weight decay takes the same part of p from all children, which tells of no common ancestor: increments are taken at
-    right angles to p.
-    """
-
-    p: int
-    children: NDArray[np.int64]
-    reach: NDArray[np.float64]
-    """k: squared length of each increment."""
-    together: NDArray[np.float64]
-    """k x k: inner products, G_p of the module's docstring; 0 where not measured."""
+    fixed: NDArray[np.bool_]
+    """Which edges stay as they are."""
 
 
 def infer(
-    squared: NDArray[np.float64], parent: NDArray[np.int64], sizes: NDArray[np.float64], direction: Direction
+    squared: NDArray[np.float64],
+    parent: NDArray[np.int64],
+    sizes: NDArray[np.float64],
+    direction: Direction,
+    fixed: NDArray[np.bool_] | None = None,
 ) -> Completed:
     """Put inferred nodes into the tree `parent` (n; -1 for the root) of models at `squared` distances (n x n).
 
-    `sizes` are the models' squared norms, `direction(u, v)` is log-odds for u -> v against v -> u. Distances that were
-    not measured are infinite.
+    `sizes` are the models' squared norms, `direction(u, v)` is log-odds for u -> v against v -> u. Models of which
+    `fixed` (n) is true keep their parent. Distances that were not measured are infinite.
     """
-    n = len(parent)
-    tree = _Tree(squared, parent, sizes, direction)
-    shared: list[float] = []
+    tree = _Tree(squared, parent, sizes, direction, np.zeros(len(parent), bool) if fixed is None else fixed)
+    found: list[_Star] = []
     for _ in range(_ROUNDS):
-        # What did not pass before will not pass now, unless an inferred node has joined it.
-        stars = [star for star in _stars(tree) if not shared or (star.members >= n).any()]
+        # An inferred node may join a star itself, and a new root shows the tree from another side.
+        stars = _stars(tree)
         for star in stars:
             tree = _insert(tree, star)
-            shared.append(star.shared)
+        found += stars
         if not stars:
             break
-    return Completed(tree.parent, tree.squared, np.array(shared))
+    return Completed(
+        tree.parent,
+        tree.squared,
+        np.array([star.log_odds for star in found]),
+        np.array([star.shared for star in found]),
+        np.array([star.seen_from for star in found], np.int64),
+        np.array([star.heading for star in found]),
+    )
 
 
 def _stars(tree: _Tree) -> list[_Star]:
-    """Disjoint sets of children, the largest that pass, that each meet in one point on the way from a model."""
-    loose = _loosened(tree.squared, tree.parent)
+    """Disjoint stars; at most one that moves the root."""
+    loose = _loosened(tree)
+    fans = {int(p): _fan(tree, loose, int(p)) for p in np.unique(loose[loose >= 0]) if not np.isnan(tree.sizes[p])}
+    fans = {p: fan for p, fan in fans.items() if 2 <= fan.size <= _WIDEST}
+    cosines = {p: shared_cosines(seen_from(tree.squared, tree.sizes, p, fan[:_SEEN]).cosine) for p, fan in fans.items()}
     stars: list[_Star] = []
-    for p in np.unique(loose[loose >= 0]):
-        children = np.flatnonzero(loose == p)
-        children = children[np.isfinite(tree.squared[p, children])]
-        if not 2 <= children.size <= _WIDEST or np.isnan(tree.sizes[p]):
-            continue
-        fan = _fan(tree, int(p), children)
-        waiting = [np.arange(fan.children.size)]
-        while waiting:
-            at = waiting.pop()
-            star = _star(tree, fan, at)
-            if star is None:
-                waiting += _halves(fan, at)
-            elif star.parent == p or all(other.parent == other.seen_from for other in stars):
+    for p, fan in fans.items():
+        told = [cosine for other, cosine in cosines.items() if other != p and cosine is not None]
+        drift = Drift(max(0.0, float(np.median(told))), TOLD) if len(told) > 1 else Drift()
+        beyond = _beyond(tree.squared, p, fan)
+        fan = np.array([child for child in fan if int(child) not in beyond], np.int64)
+        seen = seen_from(tree.squared, tree.sizes, p, fan)
+        taken = np.zeros(fan.size, bool)
+        for at in _groups(seen):
+            if not taken[at].any() and (star := _star(tree, p, fan, seen, at, drift, beyond)) is not None:
+                if star.top != p and any(other.top != other.seen_from for other in stars):
+                    continue
                 stars.append(star)
+                taken[at] = True
     return stars
 
 
-def _loosened(distances: NDArray[np.float64], parent: NDArray[np.int64]) -> NDArray[np.int64]:
+def _fan(tree: _Tree, loose: NDArray[np.int64], p: int) -> NDArray[np.int64]:
+    """Children of p, nearest first."""
+    children = np.flatnonzero(loose == p)
+    reach = tree.squared[p, children]
+    order = np.argsort(reach, kind="stable")
+    return np.asarray(children[order][np.isfinite(reach[order]) & (reach[order] > 0)])
+
+
+def _loosened(tree: _Tree) -> NDArray[np.int64]:
     """n: the tree with children moved up from parents that have gone part of the way to them alone.
 
     Among children of one h that is missing the cheapest tree may hang some from another; in truth they are siblings.
     """
-    loose = parent.copy()
-    for c in _parents_first(parent):
+    loose, distances = tree.parent.copy(), tree.squared
+    for c in _parents_first(tree.parent):
         p = int(loose[c])
-        while p >= 0 and loose[p] >= 0:
-            pendant = (distances[p, c] + distances[p, loose[p]] - distances[loose[p], c]) / 2
-            if not pendant >= PENDANT * distances[p, c] > 0:
+        while p >= 0 and loose[p] >= 0 and not tree.fixed[c]:
+            up = int(loose[p])
+            pendant = (distances[p, c] + distances[p, up] - distances[up, c]) / 2
+            if not pendant > TOLD * np.sqrt(distances[p, c] * distances[p, up]):
                 break
-            p = int(loose[p])
+            p = up
         loose[c] = p
     return loose
 
@@ -187,117 +172,99 @@ def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.argsort(depth, kind="stable")
 
 
-def _fan(tree: _Tree, p: int, children: NDArray[np.int64]) -> _Fan:
-    reach, together = _seen_from(tree.squared, p, children)
-    if tree.sizes[p] > 0:
-        # <c - p, p> from squared norms alone; inferred nodes have none.
-        along = np.nan_to_num(tree.sizes[children] - tree.sizes[p] - reach) / 2
-        together = np.where(together != 0, together - np.outer(along, along) / tree.sizes[p], 0.0)
-        reach = reach - along**2 / tree.sizes[p]
-    kept = reach > 0
-    return _Fan(p, children[kept], reach[kept], together[np.ix_(kept, kept)])
+def _beyond(squared: NDArray[np.float64], p: int, fan: NDArray[np.int64]) -> dict[int, int]:
+    """Child -> the nearer child of p that lies between the two: from a wrong root they look like siblings."""
+    result: dict[int, int] = {}
+    for at, far in enumerate(fan):
+        near = np.array([child for child in fan[:at] if int(child) not in result], np.int64)
+        pendant = (squared[p, near] + squared[near, far] - squared[p, far]) / 2
+        between = near[np.isfinite(pendant) & (pendant < TOLD * np.sqrt(squared[p, near] * squared[near, far]))]
+        if between.size:
+            result[int(far)] = int(between[0])
+    return result
 
 
-def _seen_from(
-    squared: NDArray[np.float64], p: int, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    reach = squared[p, rows]
-    together = (reach[:, None] + reach - squared[np.ix_(rows, rows)]) / 2
-    return reach, np.where(np.isfinite(together), together, 0.0)
+def _groups(seen: Seen) -> Iterator[NDArray[np.int64]]:
+    """Places of children that share more with each other than with the rest, largest sets first."""
+    if len(seen.reach) < LEAST:
+        return
+    cosine = np.nan_to_num(seen.cosine)
+    apart = cosine.max() - cosine
+    np.fill_diagonal(apart, 0.0)
+    ahead = [to_tree(linkage(squareform(apart, checks=False), "average"))]
+    while ahead:
+        node = ahead.pop(0)
+        if node.count >= LEAST:
+            yield np.sort(np.array(node.pre_order(), np.int64))
+            ahead += [node.get_left(), node.get_right()]
 
 
-def _star(tree: _Tree, fan: _Fan, at: NDArray[np.int64]) -> _Star | None:
-    """The point in which these children (positions) meet, if there is one."""
-    p, members, k = fan.p, fan.children[at], len(at)
-    if k < 2:
-        return None
+def _star(
+    tree: _Tree,
+    p: int,
+    fan: NDArray[np.int64],
+    seen: Seen,
+    at: NDArray[np.int64],
+    drift: Drift,
+    beyond: Mapping[int, int],
+) -> _Star | None:
+    """The star of p and the children at these places of its fan, if they are one."""
+    members = fan[at]
     moved = tree.parent[members] != p
-    if not np.isin(tree.parent[members[moved]], members).all():
+    if tree.fixed[members].any() or not np.isin(tree.parent[members[moved]], members).all():
         return None
-    reach, together = fan.reach[at], fan.together[np.ix_(at, at)]
-    a, b = np.triu_indices(k, 1)
-    pairs = together[a, b]
-    if pairs.min() <= 0:
+    near = at[:_SEEN]
+    rest = np.setdiff1d(np.arange(fan.size), at)[:_SEEN]
+    ratio, shared = explain(seen.take(near), _told(seen.cosine, near, rest, drift))
+    if not ratio > 0:
         return None
-    cosines = pairs / np.sqrt(reach[a] * reach[b])
-    uneven, height, alone = _spread(pairs), float(np.median(pairs)), _alone(reach, together)
-    drift = _drift(fan, at)
-    shared = float(np.median(cosines)) - (drift or 0.0)
-    top = _top(tree, p, members, height, alone)
-    least = PAIR if k == 2 else SHARED + DOUBT * uneven
-    if top != p and drift is not None and _lost(tree, p, members, height):
-        least = min(least, CENTRE)
-    if drift is None and top == p and (k == 2 or not EVEN * uneven <= _spread(cosines) >= TELLING):
+    log_odds = PRIOR + ratio
+    height, alone = _lengths(tree.squared, p, members)
+    top, heading = p, np.inf
+    if tree.parent[p] < 0:
+        models = [int(row) for row in (p, *fan[near]) if not np.isnan(tree.sizes[row])]
+        ages = age_log_odds(models, tree.direction)
+        log_odds += not_only_eldest(ages, p)
+        top, heading = eldest(ages, p, len(members) if height <= alone.min() else None)
+    for x in map(int, fan[near]):
+        if log_odds > 0 and not np.isnan(tree.sizes[x]):
+            log_odds = min(log_odds, PRIOR + _seen_from_member(tree, p, x, fan[near], drift))
+    if not log_odds > 0:
         return None
-    if drift is None and top != p:
-        least = max(least, ROOTED)
-    if uneven > UNEVEN or shared < least:
-        return None
-    between = (reach[:, None] + reach - 2 * together)[~np.eye(k, dtype=bool)].reshape(k, k - 1)
-    if (alone < (CAUTION if k == 2 or moved.any() else ALONE) * np.median(between, axis=1)).any():
-        return None
-    # Lengths are those of the whole way, what was shrunk included.
-    reach, together = _seen_from(tree.squared, p, members)
-    return _Star(p, members, float(np.median(together[a, b])), np.maximum(_alone(reach, together), 0.0), shared, top)
+    behind = {child: member for child, member in beyond.items() if member in members}
+    return _Star(p, members, height, alone, log_odds, shared, top, heading, behind)
 
 
-def _alone(reach: NDArray[np.float64], together: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What each has learned and shares with no other, by the mean over the others."""
-    return np.asarray(reach - (together.sum(axis=1) - np.diag(together)) / (len(reach) - 1))
-
-
-def _top(tree: _Tree, p: int, members: NDArray[np.int64], height: float, alone: NDArray[np.float64]) -> int:
-    """The parent of the point: p; or, where p was taken for the root though it is a child of it, -1 for none.
-
-    Where the root is missing, its nearest child is taken for it. Or a member is the root after all: the cues say so.
-    """
-    if tree.parent[p] >= 0 or height > NEAREST * alone.min():
-        return p
-    models = members[np.isfinite(tree.sizes[members])]
-    if not models.size or np.mean([tree.direction(p, int(m)) for m in models]) > UNDECIDED:
-        return p
-    for m in models:
-        if min(tree.direction(int(m), int(other)) for other in [p, *models] if other != m) >= DECIDED:
-            return int(m)
-    return -1
-
-
-def _lost(tree: _Tree, p: int, members: NDArray[np.int64], height: float) -> bool:
-    """Has each member lost of p's weights what p would have learned alone? The origin is an outgroup to all."""
-    with np.errstate(invalid="ignore"):
-        lost = (tree.sizes[p] + tree.squared[p, members] - tree.sizes[members]) / 2
-        return bool(((lost >= 0.5 * height) & (lost <= 2 * height)).all())
-
-
-def _spread(values: NDArray[np.float64]) -> float:
-    return float((values.max() - values.min()) / values.max())
-
-
-def _drift(fan: _Fan, at: NDArray[np.int64]) -> float | None:
-    """Median cosine of what members and other children of p have learned: what siblings here share by drift."""
-    rest = np.setdiff1d(np.arange(fan.children.size), at)
+def _told(cosine: NDArray[np.float64], at: NDArray[np.int64], rest: NDArray[np.int64], drift: Drift) -> Drift:
+    """The drift of these children as the rest of the fan tells it; `drift` where there is no rest."""
     if not rest.size:
-        return None
-    cosines = fan.together[np.ix_(at, rest)] / np.sqrt(fan.reach[at][:, None] * fan.reach[rest])
-    return max(0.0, float(np.median(cosines)))
+        return drift
+    inside = np.ix_(rest, rest)
+    pairs = np.append(cosine[np.ix_(at, rest)].ravel(), cosine[inside][np.triu_indices(rest.size, 1)])
+    pairs = pairs[np.isfinite(pairs)]
+    return Drift(max(0.0, float(np.median(pairs))), TOLD) if pairs.size else drift
 
 
-def _halves(fan: _Fan, at: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The children parted where they have least together: first those that share nothing, then by average linkage."""
-    if len(at) <= 2:
-        return []
-    reach, together = fan.reach[at], fan.together[np.ix_(at, at)]
-    faint = together < _FAINT * np.sqrt(reach[:, None] * reach)
-    count, label = connected_components(~faint, directed=False)
-    if count == 1:
-        apart = together.max() - together
-        np.fill_diagonal(apart, 0.0)
-        label = fcluster(linkage(squareform(apart, checks=False), "average"), 2, "maxclust")
-    return [at[label == each] for each in np.unique(label)]
+def _seen_from_member(tree: _Tree, p: int, x: int, members: NDArray[np.int64], drift: Drift) -> float:
+    """Log-likelihood ratio of the point against x being the middle: a child of p, and the parent of other members."""
+    around = np.append(p, members[members != x])
+    own = np.flatnonzero((tree.parent == x) & np.isfinite(tree.squared[x]) & (tree.squared[x] > 0))
+    own = np.setdiff1d(own, around)[:_SEEN]
+    seen = seen_from(tree.squared, tree.sizes, x, np.append(around, own))
+    at, rest = np.arange(around.size), np.arange(around.size, around.size + own.size)
+    return explain(seen.take(at), _told(seen.cosine, at, rest, drift), above=0)[0]
+
+
+def _lengths(distances: NDArray[np.float64], p: int, members: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
+    """Squared distances from the point to p, and to each member: the whole way, what was shrunk included."""
+    reach = distances[p, members]
+    together = (reach[:, None] + reach - distances[np.ix_(members, members)]) / 2
+    height = float(np.median(together[np.triu_indices(len(members), 1)]))
+    return height, np.maximum(reach - (together.sum(axis=1) - reach) / (len(members) - 1), 0.0)
 
 
 def _insert(tree: _Tree, star: _Star) -> _Tree:
-    """The tree with one more node, the last: the point of the star, as child of p or as its parent."""
+    """The tree with one more node, the last: the point of the star."""
     p, node = star.seen_from, len(tree.parent)
     # From the point to any other: the way from each of its neighbours, less the neighbour's own part. That is too short
     # for the one beyond which the other lies, so the smallest does not count, nor, for noise, does the largest.
@@ -309,8 +276,10 @@ def _insert(tree: _Tree, star: _Star) -> _Tree:
     squared = np.zeros((node + 1, node + 1))
     squared[:node, :node] = tree.squared
     squared[node, :node] = squared[:node, node] = away
-    parent = np.append(tree.parent, star.parent)
+    parent = np.append(tree.parent, star.top)
     parent[around] = node
-    if star.parent >= 0:
-        parent[star.parent] = -1 if tree.parent[p] < 0 else tree.parent[p]
-    return _Tree(squared, parent, np.append(tree.sizes, np.nan), tree.direction)
+    if star.top >= 0:
+        parent[star.top] = -1 if star.top != p else tree.parent[p]
+    for child, member in star.beyond.items():
+        parent[child] = parent[child] if tree.fixed[child] else member
+    return _Tree(squared, parent, np.append(tree.sizes, np.nan), tree.direction, np.append(tree.fixed, False))

@@ -23,10 +23,11 @@ RENEWED: Final = 0.3
 OUTSTANDING: Final = 8.0
 """and by so many times what the median tensor changed."""
 
-_BASE: Final = 1.0
-_SLOPE: Final = 6.5
-_LEAST: Final = 0.2
-"""Log-odds of an inferred node: _BASE where its children share _LEAST, and _SLOPE for each 1 that they share more."""
+SURE: Final = 0.97
+"""Share of children of inferred nodes that belong there, as measured where ancestors were left out (docs/accuracy.md):
+no confidence is larger."""
+WITHIN: Final = 2.0
+"""Added to a node's log-odds: it was as good near 0, where less is missing it is not."""
 
 Cues = Callable[[int, int], dict[str, float]]
 
@@ -73,17 +74,19 @@ def adopt(
     def direction(u: int, v: int) -> float:
         return sum(log_odds(name, value) for name, value in cues(u, v).items() if name != "kurtosis")
 
-    tree = infer(squared, parent, rest.norms.sum(axis=1), direction)
+    tree = infer(squared, parent, rest.norms.sum(axis=1), direction, declared)
     if not tree.shared.size:
         return list(edges), ()
     nodes = _nodes(family, tree)
     ids = [*map(int, family.model_ids), *(node.inferred_id for node in nodes)]
     before = {edge.child_id: edge for edge in edges}
     values = float(rest.elements.sum())
-    for row in range(len(tree.parent)):
-        up = int(tree.parent[row])
-        if up >= 0 and max(row, up) >= len(family):
-            before[ids[row]] = _edge(family, tree, row, ids, before.get(ids[row]), values)
+    for row, up in enumerate(map(int, tree.parent)):
+        if row < len(family) and up == parent[row]:
+            continue
+        old = before.pop(ids[row], None)
+        if up >= 0:
+            before[ids[row]] = _edge(family, tree, row, ids, old, values)
     return sorted(before.values(), key=lambda edge: edge.child_id), nodes
 
 
@@ -144,30 +147,32 @@ def _deepest_first(parent: NDArray[np.int64], n: int) -> list[int]:
 
 
 def _edge(family: Family, tree: Completed, row: int, ids: list[int], before: Edge | None, values: float) -> Edge:
-    """The edge of `row` to its parent, one of which is inferred."""
+    """The edge of `row` to its parent where inference found that; `before` is what it was without."""
     n = len(family)
     up = int(tree.parent[row])
-    node = up if up >= n else row
-    shared = float(tree.shared[node - n])
-    odds = _BASE + _SLOPE * (shared - _LEAST)
-    chance = float(1 / (1 + np.exp(-odds)))
+    # What was found to lie beyond a sibling hangs on it as surely as the node is there.
+    node = max(row, up) if max(row, up) >= n else int(np.flatnonzero(_adjacent(tree.parent, up))[-1])
+    odds = float(tree.log_odds[node - n]) + WITHIN
+    chance = SURE * _probability(odds)
+    if row in (node, tree.seen_from[node - n]):
+        chance *= _probability(float(tree.heading[node - n]))
     distance = float(np.sqrt(tree.squared[up, row] / values))
+    changed = f"weights changed by {distance:.3g} (root mean square)"
+    if max(row, up) >= n:
+        changed += ", as distances add up"
     siblings = np.flatnonzero(tree.parent == node)
+    shared = float(tree.shared[node - n])
     says = (
         f"no model in the graph lies between these {len(siblings)} siblings: they share {shared:.2f} of their learning"
     )
-    evidence = [
-        Evidence(
-            "distance", distance, 0.0, f"weights changed by {distance:.3g} (root mean square), as distances add up"
-        ),
-        Evidence("shared_learning", shared, odds, says),
-    ]
-    if row < n:
+    evidence = [Evidence("distance", distance, 0.0, changed), Evidence("shared_learning", shared, odds, says)]
+    if row < n and up == node:
         others = siblings[siblings != row]
         alone = float(np.median(tree.squared[row, up] / tree.squared[row, others]))
         evidence.append(
             Evidence("alone", alone, 0.0, f"{alone:.2f} of the way to its siblings is its own (0 for their parent)")
         )
+    evidence += [told for told in before.evidence if told.cue == "claim" and told.value < 0] if before else []
     return Edge(
         child_id=ids[row],
         parent_id=ids[up],
@@ -178,3 +183,15 @@ def _edge(family: Family, tree: Completed, row: int, ids: list[int], before: Edg
         runner_up_confidence=(1 - chance) * before.confidence if before else None,
         evidence=tuple(evidence),
     )
+
+
+def _adjacent(parent: NDArray[np.int64], row: int) -> NDArray[np.bool_]:
+    """Which nodes are the row's parent or children."""
+    adjacent = np.asarray(parent == row)
+    if parent[row] >= 0:
+        adjacent[parent[row]] = True
+    return adjacent
+
+
+def _probability(odds: float) -> float:
+    return float(1 / (1 + np.exp(-odds)))

@@ -99,12 +99,12 @@ def solve_component(family: Family, metadata: Metadata | None = None, *, infer: 
         claimed = weighing.prior() if weighing is not None else None
         ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, claimed)
         edges += name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
-        if infer:
-            declared = weighing.confirmed(ancestry.parent) if weighing is not None else np.zeros(len(inner), bool)
-            edges, inferred = adopt(inner, inside, ancestry.parent, edges, cues, set(merged), declared)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         if weighing is not None:
             edges = weighing.told(family, edges)
+        if infer:
+            declared = weighing.confirmed(ancestry.parent) if weighing is not None else None
+            edges, inferred = adopt(inner, inside, ancestry.parent, edges, cues, set(merged), declared)
         pairs = nearest_pairs(tree, measured)
     edges += copy_edges(family, metadata)
     return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs, merges, inferred)

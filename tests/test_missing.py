@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.missing import MissingScore, score_missing
+from indexer.eldest import Direction
 from indexer.missing import Completed, infer
 from indexer.orphans import steady
 from indexer.solve import solve_component
@@ -57,7 +58,7 @@ def without(row: int, parent: np.ndarray, squared: np.ndarray, sizes: np.ndarray
     return infer(squared[np.ix_(rest, rest)], new[tree[rest]], sizes[rest], direction)
 
 
-shapes = st.lists(st.integers(2, 4), min_size=3, max_size=4)
+shapes = st.lists(st.integers(3, 4), min_size=4, max_size=5)
 
 
 @settings(deadline=None)
@@ -102,14 +103,51 @@ def test_two_models_are_an_edge() -> None:
     assert found.parent.tolist() == [-1, 0]
 
 
-def test_three_siblings_alone_have_a_parent() -> None:
-    """All as far from each other: whichever was taken for the root is a sibling."""
-    squared = np.full((3, 3), 2.0) - 2 * np.eye(3)
-    found = infer(squared, np.array([-1, 0, 0]), np.full(3, 50.0), lambda u, v: 0.0)
-    assert found.parent.tolist() == [3, 3, 3, -1]
-    assert np.allclose(found.squared[3, :3], 1.0)
-    down = infer(squared, np.array([-1, 0, 0]), np.full(3, 50.0), lambda u, v: 3.0)
-    assert down.parent.tolist() == [-1, 0, 0], "unless the cues say that it is the root"
+def alone(lengths: list[float]) -> np.ndarray:
+    """Squared distances of siblings that have gone so far each, all alone, from a parent that is not there."""
+    squared = np.add.outer(lengths, lengths)
+    np.fill_diagonal(squared, 0.0)
+    return squared
+
+
+def test_siblings_alone_have_a_parent_where_drift_cannot_tell_their_distances() -> None:
+    """Any three models have a point between them. Of some that went as far each, one may be the parent of the others,
+    which drift; where they went unlike ways, no drift makes what pairs share alike."""
+
+    def found(lengths: list[float]) -> Completed:
+        k = len(lengths)
+        return infer(alone(lengths), np.array([-1, *[0] * (k - 1)]), 50.0 + np.array(lengths), lambda u, v: 0.0)
+
+    assert found([3.0, 3.0, 12.0]).shared.size == 0
+    assert found([3.0, 3.0, 3.0, 3.0, 3.0]).shared.size == 0
+    star = found([3.0, 3.0, 3.0, 12.0, 12.0])
+    assert star.parent.tolist() == [5, 5, 5, 5, 5, -1]
+    assert np.allclose(star.squared[5, :5], [3.0, 3.0, 3.0, 12.0, 12.0])
+
+
+def test_the_cues_tell_which_of_the_models_around_a_point_is_the_root() -> None:
+    lengths = [3.0, 3.0, 3.0, 12.0, 12.0]
+
+    def old(row: int) -> Direction:
+        return lambda u, v: 4.0 * ((u == row) - (v == row))
+
+    def parents(root: int) -> list[int]:
+        return infer(alone(lengths), np.array([-1, 0, 0, 0, 0]), 50.0 + np.array(lengths), old(root)).parent.tolist()
+
+    assert parents(2) == [5, 5, -1, 5, 5, 2]
+    assert parents(0) == [-1, 5, 5, 5, 5, 0]
+
+
+def test_an_edge_that_a_card_confirms_stays() -> None:
+    parent, squared, sizes = additive([4, 3, 3], 1)
+    rest = np.delete(np.arange(len(parent)), 1)
+    tree = np.where(parent[rest] == 1, 0, np.maximum(parent[rest] - 1, -1))
+    tree[parent[rest] == 0] = 0
+    fixed = np.zeros(len(rest), bool)
+    assert infer(squared[np.ix_(rest, rest)], tree, sizes[rest], lambda u, v: 0.0, fixed).shared.size == 1
+    fixed[1:5] = True
+    found = infer(squared[np.ix_(rest, rest)], tree, sizes[rest], lambda u, v: 0.0, fixed)
+    assert found.parent.tolist() == tree.tolist()
 
 
 def test_what_was_not_measured_is_not_guessed() -> None:
@@ -121,16 +159,16 @@ def test_what_was_not_measured_is_not_guessed() -> None:
 
 
 def family(seed: int, drift: float = 0.0) -> tuple[dict[str, Weights], dict[str, str]]:
-    """root, three children, three grandchildren of each; siblings share a drift of up to so much of their step."""
+    """root, four children, three grandchildren of each; siblings share a drift of up to so much of their step."""
     root = start(seed)
     models, truth = {"root": root}, {}
 
     def brood(name: str, number: int) -> list[str]:
         rng = np.random.default_rng(seed + number)
         shared = {k: 0.1 * drift * np.std(w) * rng.standard_normal(w.shape) for k, w in models[name].items()}
-        children = [f"{name}-{i}" if name != "root" else f"c{i}" for i in range(3)]
+        children = [f"{name}-{i}" for i in range(3)] if name != "root" else [f"c{i}" for i in range(4)]
         for i, child in enumerate(children):
-            part = {k: (0.4, 0.7, 1.0)[i] * w for k, w in shared.items()}
+            part = {k: (0.4, 0.7, 1.0, 0.6)[i] * w for k, w in shared.items()}
             models[child] = grow(models[name], 100 * seed + 10 * number + i, 0.1, drift=part)
             truth[child] = name
         return children
@@ -155,10 +193,11 @@ def test_the_children_of_a_missing_model_find_each_other(seed: int, gone: str, d
     del models[gone]
     found = {child: parent for child, (parent, _) in parents_of(family_of(models)).items()}
     orphans = {child for child, parent in truth.items() if parent == gone}
-    (node,) = {found[child] for child in orphans}
-    assert node.startswith("inferred/")
-    assert {child for child, parent in found.items() if parent == node} == orphans
-    assert found.get(node) == truth.get(gone)
+    (node,) = {parent for parent in found.values() if parent.startswith("inferred/")}
+    around = {child for child, parent in found.items() if parent == node} | {found.get(node, "")} - {""}
+    # Which of them was first, cues may misjudge where the root itself is gone.
+    assert around == orphans | {truth[gone]} if gone in truth else around == orphans
+    assert gone not in truth or found[node] == truth[gone]
     rest = {child: parent for child, parent in truth.items() if gone not in (child, parent)}
     assert {child: found[child] for child in rest} == rest
 
