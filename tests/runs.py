@@ -24,6 +24,7 @@ __all__ = [
     "change_setting",
     "check_pair",
     "index",
+    "inferred",
     "leftovers",
     "related",
     "skipped",
@@ -60,13 +61,14 @@ def index(
     progress: Progress | None = None,
     workers: int | None = None,
     use_metadata: bool | None = None,
+    infer: bool = True,
 ) -> IngestReport:
     """Ingest, update, publish."""
     source = FolderSource(source) if isinstance(source, Path) else source
     progress = progress or SilentProgress()
     with writer(graph, source) as run:
         report = ingest(source, run, budget=0, complete=True, progress=progress, workers=workers)
-        update(run, mode="default", progress=progress, use_metadata=use_metadata)
+        update(run, mode="default", progress=progress, use_metadata=use_metadata, infer=infer)
         run.publish()
     return report
 
@@ -74,14 +76,14 @@ def index(
 def answers(graph: Path) -> dict[str, Placed]:
     """Every live model of the current generation and where it belongs."""
     with open_reader(graph) as connection:
-        names = dict(connection.execute("select model_id, name from models").fetchall())
+        names = dict(connection.execute("select node_id, name from nodes").fetchall())
         rows = connection.execute(
             """select m.name, p.name, e.relation, e.distance, e.confidence, u.name, c.path, c.members, m.content_hash
                from live_models m
                left join components c using (model_id)
                left join current_edges e on e.child_id = m.model_id
-               left join models p on p.model_id = e.parent_id
-               left join models u on u.model_id = e.runner_up_id"""
+               left join nodes p on p.node_id = e.parent_id
+               left join nodes u on u.node_id = e.runner_up_id"""
         ).fetchall()
         merges: dict[str, list[tuple[str, float, str]]] = defaultdict(list)
         for child, parent, coefficient, method in connection.execute(
@@ -96,6 +98,25 @@ def answers(graph: Path) -> dict[str, Placed]:
             [*edge, tuple(names[at] for at in path or []), members, content, tuple(sorted(merges[name]))]
         )
         for name, *edge, path, members, content in rows
+    }
+
+
+def inferred(graph: Path) -> dict[str, tuple[Any, ...]]:
+    """Every inferred ancestor of the current generation: parent, distance to it, confidence, path and children."""
+    with open_reader(graph) as connection:
+        names = dict(connection.execute("select node_id, name from nodes").fetchall())
+        rows = connection.execute(
+            """select i.name, e.parent_id, e.distance, e.confidence, c.path, i.children, i.architecture
+               from inferred i join components c on c.model_id = i.inferred_id
+               left join current_edges e on e.child_id = i.inferred_id
+               where i.valid_to_run is null"""
+        ).fetchall()
+        current = connection.execute("select count(*) from inferred where valid_to_run is null").fetchone()
+        placed = connection.execute("select count(*) from components where model_id < 0").fetchone()
+    assert current == placed == (len(rows),), "each has one place, and none is left behind"
+    return {
+        name: (names.get(parent), *rest, tuple(names[at] for at in path), children, architecture)
+        for name, parent, *rest, path, children, architecture in rows
     }
 
 

@@ -14,12 +14,13 @@ from indexer.update import update
 from store.generation import open_reader
 from store.progress import SilentProgress
 from tests.grown import grow, start
-from tests.runs import answers, index, writer
+from tests.runs import answers, index, inferred, writer
 from tests.weights import Weights, save
 
 
 def _models() -> dict[str, Weights]:
-    """Two families of one architecture, one of another, a copy and a stranger."""
+    """Two families of one architecture, two of another, a copy and a stranger; without d/c0 the fourth has an ancestor
+    that is missing."""
     models: dict[str, Weights] = {}
     for family, layers in (("a", 3), ("b", 3), ("c", 2)):
         root = start(ord(family), layers=layers, width=40)
@@ -27,6 +28,11 @@ def _models() -> dict[str, Weights]:
         for i in range(2):
             models[f"{family}/c{i}"] = grow(root, 10 * i + ord(family), 0.1)
             models[f"{family}/c{i}-g"] = grow(models[f"{family}/c{i}"], 7 * i + ord(family) + 500, 0.1)
+    models["d/root"] = start(ord("d"), layers=2, width=40)
+    for i in range(3):
+        models[f"d/c{i}"] = grow(models["d/root"], 10 * i + 1, 0.1)
+    for i in range(4):
+        models[f"d/c0-g{i}"] = grow(models["d/c0"], 10 * i + 2, 0.1)
     models["a/z-copy"] = {name: w.copy() for name, w in models["a/c0"].items()}
     models["a/merge"] = {name: (w + models["a/c1-g"][name]) / 2 for name, w in models["a/c0"].items()}
     models["stranger"] = start(999, layers=3, width=40)
@@ -64,7 +70,41 @@ def test_any_history_equals_a_rebuild(
         index(source, place / "grown")
         index(source, place / f"afresh-{step}")
         assert answers(place / "grown") == answers(place / f"afresh-{step}")
+        assert inferred(place / "grown") == inferred(place / f"afresh-{step}")
         assert set(answers(place / "grown")) == names
+
+
+def test_an_inferred_ancestor_comes_and_goes(everything: Path, tmp_path: Path) -> None:
+    """It is there while the model is not, remembers when it held, and leaves nothing behind."""
+    source, graph = tmp_path / "source", tmp_path / "graph"
+    shutil.copytree(everything, source)
+    index(source, graph)
+    whole = answers(graph)
+    assert inferred(graph) == {}
+    shutil.rmtree(source / "d" / "c0")
+    index(source, graph)
+    ((name, (parent, distance, confidence, path, children, _)),) = inferred(graph).items()
+    assert (parent, path, children) == ("d/root", ("d/root", name), 4)
+    assert distance == pytest.approx(whole["d/c0"].distance, rel=0.1)
+    assert 0.5 < confidence < 1
+    found = answers(graph)
+    for i in range(4):
+        assert found[f"d/c0-g{i}"].parent == name
+        assert found[f"d/c0-g{i}"].path == ("d/root", name, f"d/c0-g{i}")
+        assert found[f"d/c0-g{i}"].distance == pytest.approx(whole[f"d/c0-g{i}"].distance, rel=0.1)
+    index(source, graph, infer=False)
+    assert inferred(graph) == {}
+    assert not any((each.parent or "").startswith("inferred/") for each in answers(graph).values())
+    index(source, graph)
+    assert answers(graph) == found
+    shutil.copytree(everything / "d" / "c0", source / "d" / "c0")
+    index(source, graph)
+    assert inferred(graph) == {}
+    assert answers(graph) == whole
+    with open_reader(graph) as connection:
+        held = connection.sql("select valid_from_run, valid_to_run from inferred order by 1").fetchall()
+        left = connection.sql("select count(*) from current_edges where parent_id < 0 or child_id < 0").fetchall()
+    assert (held, left) == ([(2, 3), (4, 5)], [(0,)])
 
 
 def test_only_what_is_touched_is_solved(everything: Path, tmp_path: Path) -> None:
