@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.accuracy.absent import alike, broods
 from crawl.folder import FolderSource
 from indexer.family import Family
 from indexer.solve import Component, solve_component, split
@@ -71,15 +72,9 @@ def score_missing(
 
     `truth` gives each child's parent, `missing:NAME` where it is not there; `inferred` names the inferred nodes.
     """
-    orphans = defaultdict(set)
-    for child, parent in truth.items():
-        if parent.startswith(MISSING):
-            orphans[parent].add(child)
-    groups = [children for children in orphans.values() if len(children) > 1]
-    adopted = defaultdict(set)
-    for child, parent in found.items():
-        if parent in inferred and child not in inferred:
-            adopted[parent].add(child)
+    absent = {parent for parent in truth.values() if parent.startswith(MISSING)}
+    groups = [children for children in broods(truth, absent, truth.keys()).values() if len(children) > 1]
+    adopted = broods(found, inferred, found.keys() - set(inferred))
     present = {child: parent for child, parent in truth.items() if not parent.startswith(MISSING)}
     kept = [child for child, parent in present.items() if plain.get(child) == parent]
     score = MissingScore(
@@ -87,7 +82,7 @@ def score_missing(
         found_edges=len(kept),
         lost_edges=sum(found.get(child) != present[child] for child in kept),
         nodes=len(adopted),
-        nodes_right=sum(any(_alike(children, group) for group in groups) for children in adopted.values()),
+        nodes_right=sum(any(alike(children, group) for group in groups) for children in adopted.values()),
     )
     return sum((_score_orphan(child, group, found, plain, adopted) for group in groups for child in group), score)
 
@@ -105,14 +100,10 @@ def _score_orphan(
     return MissingScore(
         orphans=1,
         right=int(others == siblings),
-        mostly_right=int(_alike(others, siblings)),
+        mostly_right=int(alike(others, siblings)),
         sibling_edges=int(chained),
         sibling_edges_avoided=int(chained and found.get(child) != plain[child]),
     )
-
-
-def _alike(a: set[str], b: set[str]) -> bool:
-    return 2 * len(a & b) >= len(a | b)
 
 
 def _solve(family: Family, infer: bool) -> tuple[dict[str, str], dict[str, str], set[str]]:

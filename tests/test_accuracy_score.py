@@ -46,6 +46,27 @@ def test_turned_wrong_and_missing_edges_are_told_apart() -> None:
     assert figures["ece"] is figures["brier"] is None
 
 
+def test_an_orphan_is_right_on_an_inferred_ancestor_with_its_siblings() -> None:
+    edges = [("b", "a"), ("d", "missing:m"), ("e", "missing:m"), ("f", "missing:m"), ("c", "missing:n")]
+    truth = _truth(*edges)
+    parent = {"b": "a", "d": "h", "e": "h", "f": "d", "h": "a", "c": "a"}
+    found = Found(parent, truth.cluster, dict.fromkeys(parent, 0.5), inferred=frozenset("h"))
+    figures = score(truth, found)
+    assert (figures["absent_parents"], figures["orphans"], figures["orphans_with_siblings"]) == (1, 4, 3)
+    assert (figures["inferred"], figures["inferred_precision"], figures["inferred_recall"]) == (1, 1.0, 1.0)
+    assert (figures["orphans_right"], figures["orphans_on_sibling"]) == (2, 1)
+    assert figures["edges"] == 5
+    assert figures["precision"] == pytest.approx(3 / 5)
+    assert sorted(judged(truth, found)) == [(0.5, False), (0.5, False), (0.5, True), (0.5, True), (0.5, True)]
+
+
+def test_an_inferred_ancestor_that_displaces_a_parent_is_wrong() -> None:
+    truth = _truth(("b", "a"), ("c", "a"), ("d", "a"))
+    figures = score(truth, Found({"b": "h", "c": "h", "d": "h", "h": "a"}, truth.cluster, inferred=frozenset("h")))
+    assert (figures["directed_accuracy"], figures["precision"]) == (0.0, 0.0)
+    assert (figures["inferred"], figures["inferred_precision"], figures["inferred_recall"]) == (1, 0.0, None)
+
+
 def test_any_parent_of_a_merge_is_right() -> None:
     truth = _truth(("c", "a"), ("c", "b"), models="abc")
     assert truth.clusters == 1

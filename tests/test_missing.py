@@ -131,11 +131,12 @@ def test_the_cues_tell_which_of_the_models_around_a_point_is_the_root() -> None:
     def old(row: int) -> Direction:
         return lambda u, v: 4.0 * ((u == row) - (v == row))
 
-    def parents(root: int) -> list[int]:
-        return infer(alone(lengths), np.array([-1, 0, 0, 0, 0]), 50.0 + np.array(lengths), old(root)).parent.tolist()
+    def parents(root: int) -> tuple[int, ...]:
+        tree = np.array([-1, 0, 0, 0, 0])
+        return tuple(infer(alone(lengths), tree, 50.0 + np.array(lengths), old(root)).parent)
 
-    assert parents(2) == [5, 5, -1, 5, 5, 2]
-    assert parents(0) == [-1, 5, 5, 5, 5, 0]
+    assert parents(2) == (5, 5, -1, 5, 5, 2)
+    assert parents(0) == (-1, 5, 5, 5, 5, 0)
 
 
 def test_an_edge_that_a_card_confirms_stays() -> None:

@@ -32,6 +32,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--data", type=Path, default=None, help="in place of modelkin's cache folder")
     parser.add_argument("--use-metadata", action="store_true", help="upload order and claims count as evidence")
+    parser.add_argument(
+        "--inferred", action=argparse.BooleanOptionalAction, default=True, help="infer ancestors that no model is"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--reliability", type=Path, metavar="SVG", help="draw confidence against the share right")
     parser.add_argument("--tables", action="store_true", help="the paper's tables and figures")
@@ -63,7 +66,7 @@ def _measure(options: argparse.Namespace, data: Path) -> int:
         for split, task in tasks(collection):
             for mode in modes:
                 print(f"{collection.set} {split} {mode}", file=sys.stderr, flush=True)
-                found = solve(replace(task, use_metadata=options.use_metadata), mode)
+                found = solve(replace(task, use_metadata=options.use_metadata, infer=options.inferred), mode)
                 if found is None:
                     continue
                 row = rounded({"set": collection.set, "split": split, "mode": mode, **score(task.truth, found)})

@@ -22,6 +22,10 @@ COLUMNS: Final = (
     ("ARI", "ari"),
     ("ECE", "ece"),
     ("unplaced", "unplaced"),
+    ("absent", "absent_parents"),
+    ("inferred", "inferred"),
+    ("precision", "inferred_precision"),
+    ("recall", "inferred_recall"),
     ("s", "seconds"),
 )
 

@@ -1,7 +1,8 @@
 """What was found against what is true: pure functions, each a definition.
 
 A truth edge is a child with an observed parent. The paper's metric counts it when the parent that was found is a true
-one, direction included; of a merge any of its parents is.
+one, direction included; of a merge any of its parents is. A child whose parent is absent is right when it hangs on an
+inferred ancestor with its siblings; edges of inferred ancestors to their own parents are not counted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from math import comb
 from typing import Any
 
+from benchmarks.accuracy.absent import absent_figures, rightly_adopted
 from benchmarks.accuracy.truth import Truth
 
 __all__ = ["Found", "adjusted_rand", "brier", "calibration", "calibration_error", "judged", "score"]
@@ -34,6 +36,13 @@ class Found:
     """Child -> all parents of a merge; None when the method knows no merges."""
     stage: Mapping[str, str] | None = None
     seconds: float = 0.0
+    inferred: frozenset[str] = frozenset()
+    """Parents that are no models, but inferred ancestors."""
+
+    @property
+    def edges(self) -> dict[str, str]:
+        """Model -> parent."""
+        return {child: parent for child, parent in self.parent.items() if child not in self.inferred}
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -45,6 +54,7 @@ def score(truth: Truth, found: Found) -> dict[str, Any]:
     known = truth.parents
     right = {child for child, parents in known.items() if found.parent.get(child) in parents}
     turned = {child for child, parents in known.items() if child not in right and _turned(child, parents, found.parent)}
+    adopted = rightly_adopted(truth.absent, found.parent, found.inferred, truth.models)
     pairs = judged(truth, found)
     return {
         "models": len(truth.models),
@@ -52,16 +62,17 @@ def score(truth: Truth, found: Found) -> dict[str, Any]:
         "directed_accuracy": _ratio(len(right), len(known)),
         "undirected_accuracy": _ratio(len(right) + len(turned), len(known)),
         "direction_accuracy": _ratio(len(right), len(right) + len(turned)),
-        "precision": _ratio(len(right), len(found.parent)),
+        "precision": _ratio(len(right) + len(adopted), len(found.edges)),
         "recall": _ratio(len(right), len(known)),
         "ari": adjusted_rand([truth.cluster[m] for m in truth.models], _clusters(truth, found)),
         "ece": calibration_error(pairs) if pairs else None,
         "brier": brier(pairs) if pairs else None,
         "mean_confidence": _ratio(sum(c for c, _ in pairs), len(pairs)),
-        "edges": len(found.parent),
+        "edges": len(found.edges),
         "unplaced": _ratio(len(known.keys() - found.parent.keys()), len(known)),
         "orphans": len(truth.orphans),
         "orphans_unplaced": _ratio(len(truth.orphans - found.parent.keys()), len(truth.orphans)),
+        **absent_figures(truth.absent, found.parent, found.inferred, truth.models),
         "relation_accuracy": _relation_accuracy(truth, found, right),
         "by_relation": _by_relation(truth, right),
         "merge_parents_recall": _merge_parents_recall(truth, found),
@@ -84,9 +95,10 @@ def judged(truth: Truth, found: Found) -> list[tuple[float, bool]]:
     """(confidence, whether its parent is a true one) of every edge that was output; empty without confidences."""
     if found.confidence is None:
         return []
+    adopted = rightly_adopted(truth.absent, found.parent, found.inferred, truth.models)
     return [
-        (found.confidence[child], parent in truth.parents.get(child, ()))
-        for child, parent in sorted(found.parent.items())
+        (found.confidence[child], child in adopted or parent in truth.parents.get(child, ()))
+        for child, parent in sorted(found.edges.items())
     ]
 
 

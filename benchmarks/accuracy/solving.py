@@ -17,7 +17,7 @@ from indexer.family import Family
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
 from indexer.solve import solve_component, split
-from store.records import Edge
+from store.records import Edge, Inferred
 
 __all__ = ["PEERS", "Task", "solve", "subset"]
 
@@ -38,6 +38,8 @@ class Task:
     """Model -> the base models that its card declares."""
     use_metadata: bool = False
     """Mode `default` may know declared bases, and the order of uploads, as if a day lay between any two."""
+    infer: bool = True
+    """Mode `default` may put ancestors into a tree that no model is."""
 
     def clusters(self, family: Family) -> int:
         """The true number of clusters among the models of a family."""
@@ -91,27 +93,30 @@ def solve(task: Task, mode: str) -> Found | None:
     found = _default(task) if mode == "default" else _paper(task) if mode == "paper" else _peer(task, PEERS[mode])
     if found is None:
         return None
-    parent, cluster, edges = found
+    parent, cluster, edges, inferred = found
     return Found(
         parent,
         cluster,
         {child: edge.confidence for child, edge in edges.items()} if mode == "default" else None,
         {child: edge.relation for child, edge in edges.items()},
         seconds=time.perf_counter() - started,
+        inferred=inferred,
     )
 
 
-_Answer = tuple[dict[str, str], dict[str, int], dict[str, Edge]]
+_Answer = tuple[dict[str, str], dict[str, int], dict[str, Edge], frozenset[str]]
+_Part = tuple[Family, Sequence[Edge], Sequence[Inferred]]
 
 
 def _default(task: Task) -> _Answer:
-    parts: list[tuple[Family, Sequence[Edge]]] = []
+    parts: list[_Part] = []
     for family in task.families:
         order = task.uploaded(family) if task.use_metadata else None
         dated = family if order is None else replace(family, created=order * DAY_S)
         for rows in split(dated):
             members = dated.take(rows)
-            parts.append((members, solve_component(members, task.metadata(members)).edges))
+            found = solve_component(members, task.metadata(members), infer=task.infer)
+            parts.append((members, found.edges, found.inferred))
     return _gathered(parts)
 
 
@@ -119,7 +124,7 @@ def _paper(task: Task) -> _Answer:
     """Told what section 6 of the paper is told: the number of clusters, each model's training stage, and whether the
     set was tuned by LoRA."""
     return _gathered(
-        (family.take(rows), component.edges)
+        (family.take(rows), component.edges, ())
         for family in task.families
         for rows, component in solve_paper(
             family, task.clusters(family), task.generalization(family), lora=task.by_lora(family)
@@ -127,16 +132,19 @@ def _paper(task: Task) -> _Answer:
     )
 
 
-def _gathered(parts: Iterable[tuple[Family, Sequence[Edge]]]) -> _Answer:
+def _gathered(parts: Iterable[_Part]) -> _Answer:
     cluster: dict[str, int] = {}
     edges: dict[str, Edge] = {}
     parent: dict[str, str] = {}
-    for label, (members, found) in enumerate(parts):
+    inferred: set[str] = set()
+    for label, (members, found, nodes) in enumerate(parts):
         names = dict(zip(members.model_ids.tolist(), members.names, strict=True))
+        names |= {node.inferred_id: node.name for node in nodes}
+        inferred |= {node.name for node in nodes}
         cluster |= dict.fromkeys(members.names, label)
         edges |= {names[edge.child_id]: edge for edge in found}
         parent |= {names[edge.child_id]: names[edge.parent_id] for edge in found}
-    return parent, cluster, edges
+    return parent, cluster, edges, frozenset(inferred)
 
 
 def _peer(task: Task, peer: Peer) -> _Answer | None:
@@ -149,4 +157,4 @@ def _peer(task: Task, peer: Peer) -> _Answer | None:
         offset = len(cluster)
         cluster |= {name: offset + int(at) for name, at in zip(family.names, forest.labels, strict=True)}
         parent |= {family.names[child]: family.names[up] for child, up in enumerate(forest.parent.tolist()) if up >= 0}
-    return parent, cluster, {}
+    return parent, cluster, {}, frozenset()

@@ -45,6 +45,8 @@ class Truth:
     relation: Mapping[str, str] = field(default_factory=dict)
     stage: Mapping[str, str] = field(default_factory=dict)
     tree: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Orphan -> its parent that is not there; of several the first by name."""
 
     @property
     def clusters(self) -> int:
@@ -57,23 +59,29 @@ def make_truth(rows: Iterable[TruthRow], models: Iterable[str]) -> Truth:
     present = sorted(set(models))
     here = set(present)
     parents: dict[str, set[str]] = defaultdict(set)
-    descended: set[str] = set()
+    absent: dict[str, str] = {}
     for row in rows:
         if row.parent and row.child in here:
-            descended.add(row.child)
             if row.parent in here:
                 parents[row.child].add(row.parent)
+            else:
+                absent[row.child] = min(row.parent, absent.get(row.child, row.parent))
+    absent = {child: parent for child, parent in sorted(absent.items()) if child not in parents}
     labels = _components({*here, *(r.child for r in rows), *(r.parent for r in rows if r.parent)}, rows)
+    relation, stage, tree = (
+        {r.child: value for r in rows if r.child in here and (value := getattr(r, name))}
+        for name in ("relation", "stage", "tree")
+    )
     return Truth(
         tuple(present),
         {child: frozenset(found) for child, found in sorted(parents.items())},
-        frozenset(descended - parents.keys()),
+        frozenset(absent),
         {model: labels[model] for model in present},
-        *({r.child: value for r in rows if r.child in here and (value := getattr(r, name))} for name in _DETAILS),
+        relation,
+        stage,
+        tree,
+        absent,
     )
-
-
-_DETAILS = ("relation", "stage", "tree")
 
 
 def _components(nodes: Collection[str], rows: Sequence[TruthRow]) -> dict[str, int]:
@@ -112,6 +120,7 @@ def restrict(truth: Truth, models: Collection[str]) -> Truth:
         relation,
         stage,
         tree,
+        {c: p for c, p in truth.absent.items() if c in kept} | {c: min(truth.parents[c]) for c in lost},
     )
 
 
