@@ -130,7 +130,7 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
     distances = squared + floor * (1 - np.eye(n))
     neighbours = _neighbours(distances)
     votes, measured = _measure(cues, neighbours, n)
-    total = sum((_votes(name, values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
+    total = sum((CUES[name].log_odds(values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
     against = np.logaddexp(0.0, -total)
     whole = bool(np.isfinite(distances).all())
     adjacent = adjacency(distances) if whole and n > 2 else np.zeros((n, n))
@@ -149,8 +149,8 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
             spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
         tree = _tree(spanning, neighbours, root, None)
         child = np.flatnonzero(tree >= 0)
-        own = root_log_odds(root, tree, float(spanning[tree[child], child].sum()), votes, total, measured)
         parents.append(_tree(cost(root), neighbours, root, prior))
+        own = root_log_odds(root, tree, float(spanning[tree[child], child].sum()), parents[-1], votes, measured)
         child = np.flatnonzero(parents[-1] >= 0)
         odds.append(own - float(prior[parents[-1][child], child].sum()) - float(prior[n, root]))
     return Candidates(roots, np.array(odds), np.array(parents), cost)
@@ -169,11 +169,6 @@ def _measure(
                     votes[name][u, v], votes[name][v, u] = value, -value
                 measured[u, v] = measured[v, u] = True
     return votes, measured
-
-
-def _votes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-odds of a cue, n x n."""
-    return np.asarray(CUES[name].weight * np.clip(values, -CUES[name].limit, CUES[name].limit))
 
 
 def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
