@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.whole_weights import Truth
+from benchmarks.accuracy.whole_weights import Descent
 from indexer.family import Family
 from indexer.paper import layer_differences, layer_kind
 from indexer.rank import difference_rank
@@ -35,7 +35,7 @@ class Measured:
     split: str
     source: str
     """`sketch` or `weights`."""
-    truth: Truth
+    truth: Descent
     kinds: tuple[str, ...]
     """T: query, key, value, fused or dense."""
     tuned: NDArray[np.bool_]
@@ -100,7 +100,7 @@ class Measured:
         return np.asarray(self.absolute[at] if name == "l_1" else np.sqrt(self.squared[at]))
 
 
-def measure(split: str, source: str, truth: Truth, family: Family, ranks: Ranks | None) -> Measured:
+def measure(split: str, source: str, truth: Descent, family: Family, ranks: Ranks | None) -> Measured:
     """Measure all pairs of a family; `ranks` takes the singular values, None where the set is no LoRA."""
     T, n = len(family.measured), len(family)
     largest, absolute, squared = np.zeros((T, n, n)), np.zeros((n, n)), np.zeros((n, n))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.table_rows import GRAPH, Row
-from benchmarks.accuracy.whole_weights import ModelSet, Truth
+from benchmarks.accuracy.whole_weights import Descent, ModelSet
 from indexer.family import Family, TensorColumn
 from indexer.paper import layer_kind
 
@@ -30,7 +30,7 @@ class Course:
     rows: NDArray[np.int64]
 
 
-def courses(truth: Truth) -> list[Course]:
+def courses(truth: Descent) -> list[Course]:
     """Every path down a tree along edges of one stage, as far as it goes: pre-trainings and fine-tunings."""
     n = len(truth.tree)
     child = np.flatnonzero(truth.parent >= 0)
@@ -50,7 +50,7 @@ def courses(truth: Truth) -> list[Course]:
     return found
 
 
-def _continues(truth: Truth, row: int, stage: bool) -> bool:
+def _continues(truth: Descent, row: int, stage: bool) -> bool:
     """Whether a model is itself the outcome of a step of this stage."""
     return bool(truth.parent[row] >= 0 and truth.generalization[row] == stage)
 
