@@ -29,7 +29,8 @@ CAPTIONS: Final[Mapping[str, str]] = {
         "*undirected* counts an edge the wrong way round as well. Given, as in the paper: the distance (equation 1 or "
         "2), the stage, and for the graph the number of clusters. The paper's trees have other roots; theirs range "
         "from 0.5 to 1.0 (FT), from 0.8 to 1.0 (LoRA-F) and are all 1.0 (LoRA-V). Where the score points the wrong way "
-        "(see *Direction*), lambda makes the true edge dear, and a wrong one is taken (see *Lambda*)."
+        "(see *Direction*), lambda makes the true edge dear, and a wrong one is taken (see *Lambda*). Ranks are whole "
+        "numbers and tie; ties go by content hash, and another order moves the figures of LoRA a little."
     ),
     "LoRA with l_FT": (
         "Section 6.1: the same for LoRA with equation 1 (over the tuned value layers) in place of equation 2."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def correlation(measured: Measured) -> Iterator[Row]:
             )  # fmt: skip
 
 
-def _rho(x: NDArray[np.generic], y: NDArray[np.generic]) -> float:
+def _rho(x: NDArray[Any], y: NDArray[Any]) -> float:
     """Pearson's correlation; 0 where one is constant, as the rank of every difference can be from a sketch."""
     return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0
 

@@ -73,7 +73,7 @@ def _direction(rows: Rows) -> str:
     of_graph = {(row.split, row.metric): row.value for row in rows if row.tree == GRAPH and row.source == "weights"}
     splits = dict.fromkeys(split for split, _ in of_graph)
     return _sentence(
-        "In the paper the score falls on nearly every edge. Here it does on",
+        "The paper gives no share; two of its five FT trees suffered from a wrong score. Here it falls on",
         (
             f"{of_graph[split, 'score falls']:.2f} of {split} (kurtosis {of_graph[split, 'kurtosis at the root']:.1f})"
             for split in splits
