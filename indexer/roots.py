@@ -4,7 +4,8 @@ A spanning tree has no direction, and no single cue finds its root on every kind
 spanning tree that it would have is scored: how likely its increments and its edges' direction cues are, whether
 kurtosis moves one way along it. To that come the increment cues from the root to all models, not along edges alone
 (growth is left out there: what siblings drift apart by looks like it), and the shape of the tree of parents: how many
-orders of arrival it allows, and whether models with one child, as along a run's checkpoints, keep to themselves.
+orders of arrival it allows, whether models with one child, as along a run's checkpoints, keep to themselves, and how
+well regression and partial correlations agree with it.
 
 The weights are a conditional logit over candidates, fitted and cross-validated as docs/accuracy.md says.
 """
@@ -12,6 +13,7 @@ The weights are a conditional logit over candidates, fitted and cross-validated 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,18 +22,24 @@ from scipy.special import betaln
 
 from indexer.cues import CUES
 
-__all__ = ["root_log_odds", "subtree_sizes"]
+__all__ = ["RootedTree", "root_log_odds", "subtree_sizes"]
 
 COST: Final = 1.2
 """Weight of a spanning tree's cost, over the root of the number of models: edges are not independent witnesses."""
-STAGE: Final = 0.9
+STAGE: Final = 1.0
 """Weight of kurtosis along its edges, over the same."""
-ARRIVALS: Final = 0.4
+REGRESSED: Final = 0.5
+"""Weight of the summed regression log-odds of the parents that are not the root, over the same."""
+ADJACENT: Final = 0.7
+"""Weight of the summed evidence from partial correlations of parents and children, over the same."""
+ARRIVALS: Final = 0.6
 """Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality), over the
 same."""
-OF_ALL: Final[Mapping[str, float]] = {"increment_spread": 0.5, "increment_zero": 0.75, "counter": 0.5}
-"""Weights of the mean log-odds of direction cues from the root to all models, times the root of their number."""
-CHAINS: Final = 0.8
+OF_ALL: Final[Mapping[str, float]] = {"increment_spread": 0.85, "increment_zero": 1.0, "counter": 0.65}
+"""Weights of the mean log-odds of direction cues from the root to all models, times the root of their number, of which
+more than WITNESSES tell no more: in a collection trained alike they err alike."""
+WITNESSES: Final = 9
+CHAINS: Final = 1.0
 """Weight of `_chains`."""
 SPECIALIZATION: Final = 0.65
 """Prior probability that a tree's edges are specialization: most published children are fine-tuned."""
@@ -39,38 +47,50 @@ STRAY: Final = 0.1
 """Share of edges on which kurtosis moves at random: small steps, few layers, mixed stages."""
 
 
+@dataclass(frozen=True, slots=True)
+class RootedTree:
+    """What a candidate root would mean for a component of n models."""
+
+    root: int
+    spanning: NDArray[np.int64]
+    """n: the spanning tree with this root."""
+    cost: float
+    """Its cost as a negative log-likelihood."""
+    parent: NDArray[np.int64]
+    """n: the tree of parents with this root."""
+    regressed: NDArray[np.float64]
+    """n x n: regression log-odds given this root (`indexer.regression`)."""
+
+
 def root_log_odds(
-    root: int,
-    spanning: NDArray[np.int64],
-    cost: float,
-    parent: NDArray[np.int64],
+    tree: RootedTree,
+    adjacent: NDArray[np.float64],
     cues: Mapping[str, NDArray[np.float64]],
     measured: NDArray[np.bool_],
 ) -> float:
     """Log-odds of one candidate, up to a constant of the component.
 
-    `spanning` (n) is the spanning tree with this root and `cost` its cost as a negative log-likelihood; `parent` (n) is
-    its tree of parents; `cues` are n x n, antisymmetric, 0 where not `measured`.
+    `adjacent` (n x n) is the evidence of partial correlations; `cues` are n x n, antisymmetric, 0 where not `measured`.
     """
-    n = len(parent)
-    child = np.flatnonzero(spanning >= 0)
-    fall = cues["kurtosis"][spanning[child], child][cues["zeros"][spanning[child], child] == 0.0]
+    n = len(tree.parent)
+    child = np.flatnonzero(tree.spanning >= 0)
+    parent = tree.spanning[child]
+    fall = cues["kurtosis"][parent, child][cues["zeros"][parent, child] == 0.0]
     # Kurtosis falls in specialization and rises in generalization. The stage is not known, but one stage governs
     # most of a tree: either sign, as long as it is one sign, speaks for a root.
     stage = np.logaddexp(np.log(SPECIALIZATION) + _monotone(fall), np.log(1 - SPECIALIZATION) + _monotone(-fall))
-    arrivals = -float(np.log(subtree_sizes(parent)).sum())
-    of_all = (
-        sum(
-            weight * float(CUES[name].log_odds(cues[name][root, measured[root]]).mean())
-            for name, weight in OF_ALL.items()
-        )
-        if measured[root].any()
-        else 0.0
+    child = np.flatnonzero(tree.parent >= 0)
+    inner = child[tree.parent[child] != tree.root]
+    along = (
+        STAGE * float(stage)
+        - COST * tree.cost
+        + REGRESSED * float(tree.regressed[tree.parent[inner], inner].sum())
+        + ADJACENT * float(adjacent[tree.parent[child], child].sum())
+        - ARRIVALS * float(np.log(subtree_sizes(tree.parent)).sum())
     )
-    scale = float(np.sqrt(n))
-    return (
-        (STAGE * float(stage) - COST * cost + ARRIVALS * arrivals) / scale + scale * of_all + CHAINS * _chains(parent)
-    )
+    seen = measured[tree.root]
+    to_all = sum(w * float(CUES[name].log_odds(cues[name][tree.root, seen]).mean()) for name, w in OF_ALL.items())
+    return along / float(np.sqrt(n)) + float(np.sqrt(min(n, WITNESSES))) * to_all + CHAINS * _chains(tree.parent)
 
 
 def _chains(parent: NDArray[np.int64]) -> float:
