@@ -156,7 +156,7 @@ def _loosened(tree: _Tree) -> NDArray[np.int64]:
         while p >= 0 and loose[p] >= 0 and not tree.fixed[c]:
             up = int(loose[p])
             pendant = (distances[p, c] + distances[p, up] - distances[up, c]) / 2
-            if not pendant > TOLD * np.sqrt(distances[p, c] * distances[p, up]):
+            if not pendant > TOLD * np.sqrt(distances[p, c]) * np.sqrt(distances[p, up]):
                 break
             p = up
         loose[c] = p
@@ -178,7 +178,9 @@ def _beyond(squared: NDArray[np.float64], p: int, fan: NDArray[np.int64]) -> dic
     for at, far in enumerate(fan):
         near = np.array([child for child in fan[:at] if int(child) not in result], np.int64)
         pendant = (squared[p, near] + squared[near, far] - squared[p, far]) / 2
-        between = near[np.isfinite(pendant) & (pendant < TOLD * np.sqrt(squared[p, near] * squared[near, far]))]
+        between = near[
+            np.isfinite(pendant) & (pendant < TOLD * np.sqrt(squared[p, near]) * np.sqrt(squared[near, far]))
+        ]
         if between.size:
             result[int(far)] = int(between[0])
     return result

@@ -59,15 +59,16 @@ def seen_from(squared: NDArray[np.float64], sizes: NDArray[np.float64], x: int, 
     is left out. <a - x, x> follows from squared norms.
     """
     reach = squared[x, rows]
-    together = (reach[:, None] + reach - squared[np.ix_(rows, rows)]) / 2
-    if sizes[x] > 0:
-        along = np.nan_to_num((sizes[rows] - sizes[x] - reach) / 2)
-        together = together - np.outer(along, along) / sizes[x]
-        # All of it along x: nothing was learned, and the cosines are not to be divided by nothing.
-        reach = np.maximum(reach - along**2 / sizes[x], 1e-9 * reach)
-    scale = np.sqrt(np.outer(reach, reach))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = np.where(np.isfinite(together) & (scale > 0), together / scale, np.nan)
+    # Damaged weights may be as large as floats are; what overflows is not finite, and no star then.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        together = (reach[:, None] + reach - squared[np.ix_(rows, rows)]) / 2
+        if sizes[x] > 0:
+            along = np.nan_to_num((sizes[rows] - sizes[x] - reach) / 2)
+            together = together - np.outer(along, along) / sizes[x]
+            # All of it along x: nothing was learned, and the cosines are not to be divided by nothing.
+            reach = np.maximum(reach - along**2 / sizes[x], 1e-9 * reach)
+        scale = np.sqrt(reach)[:, None] * np.sqrt(reach)
+        cosine = np.where(np.isfinite(together) & (scale > 0), np.clip(together / scale, -1.0, 1.0), np.nan)
     return Seen(reach, cosine)
 
 
@@ -94,7 +95,7 @@ def explain(seen: Seen, drift: Drift, above: int | None = None) -> tuple[float, 
     weight = min(1.0, 2 / (k - 1)) / NOISE**2
     nearest = float(reach.min())
     height = (np.arange(_STEPS) + 0.5) / _STEPS * nearest
-    part = height / np.sqrt(reach[a] * reach[b])[:, None]
+    part = height / (np.sqrt(reach[a]) * np.sqrt(reach[b]))[:, None]
     alone = np.sqrt((1 - height / reach[a][:, None]) * (1 - height / reach[b][:, None]))
     misfit = (cosine[:, None] - part - drift.mean * alone) ** 2
     best = int(np.argmin(misfit.sum(axis=0)))
