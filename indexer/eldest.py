@@ -19,10 +19,12 @@ Direction = Callable[[int, int], float]
 """Log-odds for u -> v against v -> u."""
 
 
-def age_log_odds(models: Sequence[int], direction: Direction) -> dict[int, float]:
-    """Model -> log-odds by the cues of direction that it is the ancestor of all others, against none of them being it:
-    between siblings cues point either way."""
-    return {y: sum(float(np.log(2.0) - np.logaddexp(0.0, -direction(y, z))) for z in models if z != y) for y in models}
+def age_log_odds(candidates: Sequence[int], models: Sequence[int], direction: Direction) -> dict[int, float]:
+    """Candidate -> log-odds by the cues of direction that it is the ancestor of all other models, against none of them
+    being it: between siblings cues point either way."""
+    return {
+        y: sum(float(np.log(2.0) - np.logaddexp(0.0, -direction(y, z))) for z in models if z != y) for y in candidates
+    }
 
 
 def not_only_eldest(ages: Mapping[int, float], root: int) -> float:

@@ -21,7 +21,7 @@ from indexer.stars import TOLD, Drift, Seen, explain, seen_from, shared_cosines
 
 __all__ = ["Completed", "infer"]
 
-PRIOR: Final = -2.5
+PRIOR: Final = -3.0
 """Log-odds of a missing ancestor before distances are seen."""
 LEAST: Final = 3
 """Children of a model that meet in a point, at least."""
@@ -225,7 +225,9 @@ def _star(
     top, heading = p, np.inf
     if tree.parent[p] < 0:
         models = [int(row) for row in (p, *fan[near]) if not np.isnan(tree.sizes[row])]
-        ages = age_log_odds(models, tree.direction)
+        # Of little training a leaf looks old; a root has children.
+        able = [row for row in models if row == p or (tree.parent == row).any()]
+        ages = age_log_odds(able, models, tree.direction)
         log_odds += not_only_eldest(ages, p)
         top, heading = eldest(ages, p, len(members) if height <= alone.min() else None)
     for x in map(int, fan[near]):

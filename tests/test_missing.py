@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.missing import MissingScore, score_missing
-from indexer.eldest import Direction
 from indexer.missing import Completed, infer
 from indexer.orphans import steady
 from indexer.solve import solve_component
@@ -126,17 +125,19 @@ def test_siblings_alone_have_a_parent_where_drift_cannot_tell_their_distances() 
 
 
 def test_the_cues_tell_which_of_the_models_around_a_point_is_the_root() -> None:
+    """Row 2 has a child, row 5; a leaf is no root, however old it looks."""
     lengths = [3.0, 3.0, 3.0, 12.0, 12.0]
+    squared = np.zeros((6, 6))
+    squared[:5, :5] = alone(lengths)
+    squared[5, :5] = squared[:5, 5] = squared[2, :5] + 1.0
 
-    def old(row: int) -> Direction:
-        return lambda u, v: 4.0 * ((u == row) - (v == row))
+    def parents(oldest: int) -> tuple[int, ...]:
+        tree, sizes = np.array([-1, 0, 0, 0, 0, 2]), 50.0 + np.array([*lengths, 4.0])
+        return tuple(infer(squared, tree, sizes, lambda u, v: 4.0 * ((u == oldest) - (v == oldest))).parent)
 
-    def parents(root: int) -> tuple[int, ...]:
-        tree = np.array([-1, 0, 0, 0, 0])
-        return tuple(infer(alone(lengths), tree, 50.0 + np.array(lengths), old(root)).parent)
-
-    assert parents(2) == (5, 5, -1, 5, 5, 2)
-    assert parents(0) == (-1, 5, 5, 5, 5, 0)
+    assert parents(2) == (6, 6, -1, 6, 6, 2, 2)
+    assert parents(0) == (-1, 6, 6, 6, 6, 2, 0)
+    assert parents(1) == (6, 6, 6, 6, 6, 2, -1)
 
 
 def test_an_edge_that_a_card_confirms_stays() -> None:
