@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from indexer.cues import CUES
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
-from indexer.roots import RootedTree, root_log_odds
+from indexer.roots import WEIGHTS, RootedTree, root_features
 
 __all__ = ["Ancestry", "Candidates", "ancestor_costs", "candidates", "recover"]
 
@@ -44,7 +44,7 @@ SHARPNESS: Final = 13.0
 """Weight of log M_r in the spanning tree that a root is scored by: coordinates that increments are worth."""
 CUE: Final = 0.5
 """Weight of the direction cues there. Given a root they add nothing to the choice of parents."""
-TEMPERATURE: Final = 1.0
+TEMPERATURE: Final = 1.75
 """Log-odds of parents are divided by it before they become probabilities."""
 """As measured on families left out of the fit (docs/accuracy.md)."""
 
@@ -78,8 +78,10 @@ class Candidates:
     """What each root that was considered would mean, for R roots of n models."""
 
     root: NDArray[np.int64]
-    log_odds: NDArray[np.float64]
-    """R, up to a constant."""
+    features: NDArray[np.float64]
+    """R x F: `indexer.roots.root_features`."""
+    claimed: NDArray[np.float64]
+    """R: cost of the root and its tree by what was known before."""
     tree: Callable[[int], tuple[NDArray[np.int64], NDArray[np.float64]]]
     """Root -> parents (n), costs of edges (n x n); made when it is asked for, as 48 of n x n are gigabytes."""
 
@@ -99,19 +101,25 @@ def ancestor_costs(squared: NDArray[np.float64], root: int, slant: float = 0.0) 
     return np.asarray(costs)
 
 
-def recover(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Ancestry:
+def recover(
+    squared: NDArray[np.float64],
+    cues: Cues,
+    prior: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] = WEIGHTS,
+) -> Ancestry:
     """Parents, confidences and runners-up of one component.
 
     `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v. `prior` is
     (n + 1) x n: what evidence from elsewhere adds to the cost of u -> v, as a negative log-likelihood (infinite where
-    it forbids the edge); its last row is the cost of v as the root.
+    it forbids the edge); its last row is the cost of v as the root. `weights` are those of a root's features.
     Ties go to the lower row: pass rows in a fixed order (by name).
     """
     n = len(squared)
     if n == 1:
         return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
     found = candidates(squared, cues, prior)
-    weight = np.exp(found.log_odds - found.log_odds.max())
+    log_odds = found.features @ weights - found.claimed
+    weight = np.exp(log_odds - log_odds.max())
     posterior = weight / weight.sum()
     mixed = np.zeros((n, n + 1))
     likely = np.argsort(-posterior, kind="stable")[:_LIKELY]
@@ -126,7 +134,7 @@ def recover(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64]
 
 
 def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Candidates:
-    """Trees and log-odds of all roots that are considered; arguments as of `recover`, at least two models."""
+    """All roots that are considered; arguments as of `recover`, at least two models."""
     n = len(squared)
     prior = np.zeros((n + 1, n)) if prior is None else prior
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
@@ -156,7 +164,7 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
         costs = parental(root, regressed(root, strict=False), SLANT)
         return _tree(costs, neighbours, root, prior), costs
 
-    def log_odds(root: int) -> float:
+    def judged(root: int) -> tuple[NDArray[np.float64], float]:
         with np.errstate(divide="ignore"):
             spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
         first = _tree(spanning, neighbours, root, None)
@@ -167,11 +175,12 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
         rooted = RootedTree(root, first, float(spanning[first[child], child].sum()), parent, odds)
         child = np.flatnonzero(parent >= 0)
         claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
-        return root_log_odds(rooted, adjacent, votes, measured) - claimed
+        return root_features(rooted, adjacent, votes, measured), claimed
 
     roots = _candidate_roots(distances, neighbours, against)
     roots = roots[np.isfinite(prior[n, roots])]
-    return Candidates(roots, np.array([log_odds(int(root)) for root in roots]), tree)
+    features, claimed = zip(*(judged(int(root)) for root in roots), strict=True)
+    return Candidates(roots, np.array(features), np.array(claimed), tree)
 
 
 def _measure(
