@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from indexer.cues import CUES
 from indexer.mdst import minimum_directed_spanning_forest
-from indexer.regression import adjacency, edge_log_odds, regress
-from indexer.roots import RootedTree, root_log_odds
+from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
+from indexer.roots import WEIGHTS, RootedTree, root_features
 
 __all__ = ["Ancestry", "Candidates", "ancestor_costs", "candidates", "recover"]
 
@@ -44,7 +44,7 @@ SHARPNESS: Final = 13.0
 """Weight of log M_r in the spanning tree that a root is scored by: coordinates that increments are worth."""
 CUE: Final = 0.5
 """Weight of the direction cues there. Given a root they add nothing to the choice of parents."""
-TEMPERATURE: Final = 1.0
+TEMPERATURE: Final = 1.75
 """Log-odds of parents are divided by it before they become probabilities."""
 """As measured on families left out of the fit (docs/accuracy.md)."""
 
@@ -78,18 +78,22 @@ class Candidates:
     """What each root that was considered would mean, for R roots of n models."""
 
     root: NDArray[np.int64]
-    log_odds: NDArray[np.float64]
-    """R, up to a constant."""
-    parent: NDArray[np.int64]
-    """R x n: its tree."""
-    cost: Callable[[int], NDArray[np.float64]]
-    """Root -> n x n costs of its edges; made anew each time, for 48 of n x n are gigabytes."""
+    features: NDArray[np.float64]
+    """R x F: `indexer.roots.root_features`."""
+    claimed: NDArray[np.float64]
+    """R: cost of the root and its tree by what was known before."""
+    tree: Callable[[int], tuple[NDArray[np.int64], NDArray[np.float64]]]
+    """Root -> parents (n), costs of edges (n x n); made when it is asked for, as 48 of n x n are gigabytes."""
 
 
-def ancestor_costs(squared: NDArray[np.float64], root: int) -> NDArray[np.float64]:
-    """M_r of the module's docstring: n x n from the n x n squared distances; entry [u, v] is u -> v."""
+def ancestor_costs(squared: NDArray[np.float64], root: int, slant: float = 0.0) -> NDArray[np.float64]:
+    """M_r of the module's docstring: n x n from the n x n squared distances; entry [u, v] is u -> v.
+
+    With a `slant`, a step v - u may have this cosine with u - r before what u has and v has not counts.
+    """
     with np.errstate(invalid="ignore"):
         private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
+        private -= slant * np.sqrt(squared * squared[:, [root]])
     # Infinite is what was not measured: two that both lack a distance to the root cannot be judged by it.
     costs = squared + PRIVATE * np.where(private > 0.0, private, 0.0)
     costs[root] = squared[root]
@@ -97,31 +101,40 @@ def ancestor_costs(squared: NDArray[np.float64], root: int) -> NDArray[np.float6
     return np.asarray(costs)
 
 
-def recover(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Ancestry:
+def recover(
+    squared: NDArray[np.float64],
+    cues: Cues,
+    prior: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] = WEIGHTS,
+) -> Ancestry:
     """Parents, confidences and runners-up of one component.
 
     `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v. `prior` is
     (n + 1) x n: what evidence from elsewhere adds to the cost of u -> v, as a negative log-likelihood (infinite where
-    it forbids the edge); its last row is the cost of v as the root.
+    it forbids the edge); its last row is the cost of v as the root. `weights` are those of a root's features.
     Ties go to the lower row: pass rows in a fixed order (by name).
     """
     n = len(squared)
     if n == 1:
         return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
     found = candidates(squared, cues, prior)
-    weight = np.exp(found.log_odds - found.log_odds.max())
+    log_odds = found.features @ weights - found.claimed
+    weight = np.exp(log_odds - log_odds.max())
     posterior = weight / weight.sum()
     mixed = np.zeros((n, n + 1))
     likely = np.argsort(-posterior, kind="stable")[:_LIKELY]
+    best = np.full(n, -1)
     for at in likely:
         root = int(found.root[at])
-        mixed[:, :n] += posterior[at] * _parent_chances(found.cost(root), found.parent[at], root)
+        parent, costs = found.tree(root)
+        mixed[:, :n] += posterior[at] * _parent_chances(costs, parent, root)
         mixed[root, n] += posterior[at]
-    return _ancestry(found.parent[likely[0]], np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
+        best = parent if at == likely[0] else best
+    return _ancestry(best, np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
 
 
 def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Candidates:
-    """Trees and log-odds of all roots that are considered; arguments as of `recover`, at least two models."""
+    """All roots that are considered; arguments as of `recover`, at least two models."""
     n = len(squared)
     prior = np.zeros((n + 1, n)) if prior is None else prior
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
@@ -135,30 +148,39 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
     whole = bool(np.isfinite(distances).all())
     adjacent = adjacency(distances) if whole and n > 2 else np.zeros((n, n))
 
-    def regressed(root: int) -> NDArray[np.float64]:
-        return edge_log_odds(regress(distances, root), distances, root) if whole and n > 2 else np.zeros((n, n))
+    def regressed(root: int, strict: bool) -> NDArray[np.float64]:
+        if not whole or n < 3:
+            return np.zeros((n, n))
+        found = regress(distances, root)
+        odds = edge_log_odds(found, distances, root)
+        return odds if strict else either_way(odds, found, distances, root)
 
-    def parental(root: int, odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    def parental(root: int, odds: NDArray[np.float64], slant: float) -> NDArray[np.float64]:
         odds = COEFFICIENT * odds + ADJACENCY * adjacent
         odds[root] += ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)
-        return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root)) - odds + prior[:n])
+        return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root, slant)) - odds + prior[:n])
+
+    def tree(root: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        costs = parental(root, regressed(root, strict=False), SLANT)
+        return _tree(costs, neighbours, root, prior), costs
+
+    def judged(root: int) -> tuple[NDArray[np.float64], float]:
+        with np.errstate(divide="ignore"):
+            spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
+        first = _tree(spanning, neighbours, root, None)
+        child = np.flatnonzero(first >= 0)
+        # A root is judged by the strict order of distances from it: ties would be broken in any root's favour.
+        odds = regressed(root, strict=True)
+        parent = _tree(parental(root, odds, 0.0), neighbours, root, prior)
+        rooted = RootedTree(root, first, float(spanning[first[child], child].sum()), parent, odds)
+        child = np.flatnonzero(parent >= 0)
+        claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
+        return root_features(rooted, adjacent, votes, measured), claimed
 
     roots = _candidate_roots(distances, neighbours, against)
     roots = roots[np.isfinite(prior[n, roots])]
-    parents, log_odds = [], []
-    for root in (int(r) for r in roots):
-        with np.errstate(divide="ignore"):
-            spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
-        tree = _tree(spanning, neighbours, root, None)
-        child = np.flatnonzero(tree >= 0)
-        odds = regressed(root)
-        parent = _tree(parental(root, odds), neighbours, root, prior)
-        rooted = RootedTree(root, tree, float(spanning[tree[child], child].sum()), parent, odds)
-        child = np.flatnonzero(parent >= 0)
-        claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
-        log_odds.append(root_log_odds(rooted, adjacent, votes, measured) - claimed)
-        parents.append(parent)
-    return Candidates(roots, np.array(log_odds), np.array(parents), lambda root: parental(root, regressed(root)))
+    features, claimed = zip(*(judged(int(root)) for root in roots), strict=True)
+    return Candidates(roots, np.array(features), np.array(claimed), tree)
 
 
 def _measure(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-__all__ = ["Regression", "adjacency", "edge_log_odds", "gram", "partial_correlations", "regress"]
+__all__ = ["Regression", "adjacency", "edge_log_odds", "either_way", "gram", "partial_correlations", "regress"]
 
 STRANGE: Final = 0.25
 """Standard deviation of the coefficient of a model that is no parent."""
@@ -29,7 +29,9 @@ SPREAD: Final = 1.5
 OBSERVATIONS: Final = 3000.0
 """Independent coordinates that a sketch is worth: samples are tens of thousands, of tensors of very different scale."""
 LEAST: Final = -8.0
-"""Log-odds of a parent that lies farther from the root than its child, and least log-odds of any other."""
+"""Log-odds of a parent that lies clearly farther from the root than its child, and least log-odds of any other."""
+SLANT: Final = 0.1
+"""Cosine that a step may have with its parent's displacement from the root: weight decay and an optimiser's habits."""
 _RIDGE: Final = 1e-9
 
 
@@ -95,7 +97,7 @@ def edge_log_odds(found: Regression, squared: NDArray[np.float64], root: int) ->
         noise = found.residual[None, :] / (np.maximum(found.residual[:, None], 1e-300) * OBSERVATIONS)
     noise = np.minimum(np.nan_to_num(noise, posinf=1e6), 1e6)
     blur = spread[:, None] ** 2 + noise
-    odds = _tailed(slope - 1, PARENTAL**2 + blur) - _tailed(slope, STRANGE**2 + blur)
+    odds = _parental(slope, blur)
     odds = np.where(found.earlier, np.maximum(odds, LEAST), LEAST)
     odds[root] = 0.0
     order = np.argsort(found.earlier.sum(axis=0), kind="stable")
@@ -104,6 +106,36 @@ def edge_log_odds(found: Regression, squared: NDArray[np.float64], root: int) ->
         unseen = noise[u]
         odds[u] = np.where(found.earlier[u], (odds[u] + unseen * odds[twin]) / (1 + unseen), LEAST)
     return np.asarray(odds)
+
+
+def either_way(
+    odds: NDArray[np.float64], found: Regression, squared: NDArray[np.float64], root: int
+) -> NDArray[np.float64]:
+    """`edge_log_odds` with those of parents that lie a hair farther from the root than the child.
+
+    |v - r|^2 exceeds |u - r|^2 by |v - u|^2 if u is v's parent, give or take 2 SLANT |v - u| |u - r|. Where that is
+    more, the order of the two says nothing, and u is regressed on v as well: of its slope b on u follows the other,
+    b |u|^2 / (b^2 |u|^2 + |v|^2), lengths being those of what the models nearer to the root leave.
+    """
+    reach = squared[root]
+    own = found.residual[:, None]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        explained = found.coefficient**2 * own
+        back = np.nan_to_num(found.coefficient * own / (explained + found.residual[None, :]))
+        slack = 2 * SLANT * np.sqrt(squared * reach[:, None])
+        unordered = np.nan_to_num(1 / (1 + ((reach[None, :] - reach[:, None]) / slack) ** 4))
+    # No better than the way that the order suggests.
+    turned = np.minimum(_parental(back, np.zeros_like(back)), odds)
+    turned = np.maximum(unordered * turned + (1 - unordered) * LEAST, LEAST)
+    earlier = found.earlier.copy()
+    earlier[root] = False
+    result = odds.copy()
+    result.T[earlier] = turned[earlier]
+    return result
+
+
+def _parental(slope: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _tailed(slope - 1, PARENTAL**2 + variance) - _tailed(slope, STRANGE**2 + variance)
 
 
 def _tailed(x: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,25 +22,17 @@ from scipy.special import betaln
 
 from indexer.cues import CUES
 
-__all__ = ["RootedTree", "root_log_odds", "subtree_sizes"]
+__all__ = ["FEATURES", "WEIGHTS", "RootedTree", "root_features", "subtree_sizes"]
 
-COST: Final = 1.2
-"""Weight of a spanning tree's cost, over the root of the number of models: edges are not independent witnesses."""
-STAGE: Final = 1.0
-"""Weight of kurtosis along its edges, over the same."""
-REGRESSED: Final = 0.5
-"""Weight of the summed regression log-odds of the parents that are not the root, over the same."""
-ADJACENT: Final = 0.7
-"""Weight of the summed evidence from partial correlations of parents and children, over the same."""
-ARRIVALS: Final = 0.6
-"""Weight of the log number of arrival orders of a tree with this root (Shah and Zaman's rumour centrality), over the
-same."""
-OF_ALL: Final[Mapping[str, float]] = {"increment_spread": 0.85, "increment_zero": 1.0, "counter": 0.65}
-"""Weights of the mean log-odds of direction cues from the root to all models, times the root of their number, of which
-more than WITNESSES tell no more: in a collection trained alike they err alike."""
+FEATURES: Final = (
+    "cost", "stage", "regressed", "adjacent", "arrivals", "increment_spread", "increment_zero", "counter", "chains"
+)  # fmt: skip
+"""What a candidate is scored by, as of `root_features`."""
+WEIGHTS: Final = np.array([1.2, 1.0, 0.5, 0.7, 0.6, 0.85, 1.0, 0.65, 1.0])
+"""Weights of FEATURES in a candidate's log-odds, from the fit that docs/accuracy.md describes."""
+OF_ALL: Final = ("increment_spread", "increment_zero", "counter")
 WITNESSES: Final = 9
-CHAINS: Final = 1.0
-"""Weight of `_chains`."""
+"""Models of which a cue's mean from the root to all is taken as independent, at most: trained alike, they err alike."""
 SPECIALIZATION: Final = 0.65
 """Prior probability that a tree's edges are specialization: most published children are fine-tuned."""
 STRAY: Final = 0.1
@@ -62,17 +54,26 @@ class RootedTree:
     """n x n: regression log-odds given this root (`indexer.regression`)."""
 
 
-def root_log_odds(
+def root_features(
     tree: RootedTree,
     adjacent: NDArray[np.float64],
     cues: Mapping[str, NDArray[np.float64]],
     measured: NDArray[np.bool_],
-) -> float:
-    """Log-odds of one candidate, up to a constant of the component.
+) -> NDArray[np.float64]:
+    """FEATURES of one candidate, each a log-likelihood up to its weight and a constant of the component.
 
     `adjacent` (n x n) is the evidence of partial correlations; `cues` are n x n, antisymmetric, 0 where not `measured`.
+    Sums over edges are divided by the root of the number of models: edges are not independent witnesses.
+
+    - cost: of the spanning tree, negative
+    - stage: kurtosis moves one way along its edges
+    - regressed, adjacent: the summed log-odds of parents that are not the root, and of all adjacent pairs
+    - arrivals: minus the log number of orders that the tree of parents cannot have grown in (Shah and Zaman's rumour
+      centrality)
+    - increment_spread, increment_zero, counter: mean log-odds of these cues from the root to all models
+    - chains: `_chains`
     """
-    n = len(tree.parent)
+    scale = float(np.sqrt(len(tree.parent)))
     child = np.flatnonzero(tree.spanning >= 0)
     parent = tree.spanning[child]
     fall = cues["kurtosis"][parent, child][cues["zeros"][parent, child] == 0.0]
@@ -82,15 +83,16 @@ def root_log_odds(
     child = np.flatnonzero(tree.parent >= 0)
     inner = child[tree.parent[child] != tree.root]
     along = (
-        STAGE * float(stage)
-        - COST * tree.cost
-        + REGRESSED * float(tree.regressed[tree.parent[inner], inner].sum())
-        + ADJACENT * float(adjacent[tree.parent[child], child].sum())
-        - ARRIVALS * float(np.log(subtree_sizes(tree.parent)).sum())
+        -tree.cost,
+        float(stage),
+        float(tree.regressed[tree.parent[inner], inner].sum()),
+        float(adjacent[tree.parent[child], child].sum()),
+        -float(np.log(subtree_sizes(tree.parent)).sum()),
     )
     seen = measured[tree.root]
-    to_all = sum(w * float(CUES[name].log_odds(cues[name][tree.root, seen]).mean()) for name, w in OF_ALL.items())
-    return along / float(np.sqrt(n)) + float(np.sqrt(min(n, WITNESSES))) * to_all + CHAINS * _chains(tree.parent)
+    witnesses = float(np.sqrt(min(len(tree.parent), WITNESSES)))
+    to_all = [witnesses * float(CUES[name].log_odds(cues[name][tree.root, seen]).mean()) for name in OF_ALL]
+    return np.array([*(value / scale for value in along), *to_all, _chains(tree.parent)])
 
 
 def _chains(parent: NDArray[np.int64]) -> float:
