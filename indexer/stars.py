@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = ["TOLD", "Drift", "Seen", "explain", "seen_from", "shared_cosines"]
 
-NOISE: Final = 0.07
+NOISE: Final = 0.06
 """Standard deviation of a cosine about what explains it, and the most that cosines may depart from a point, as root
 mean square."""
 TOLD: Final = 0.1

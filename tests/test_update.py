@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crawl.folder import FolderSource
 from indexer.update import update
+from modelkin.graph import ModelGraph
 from store.generation import open_reader
 from store.progress import SilentProgress
 from tests.grown import grow, start
@@ -92,6 +93,7 @@ def test_an_inferred_ancestor_comes_and_goes(everything: Path, tmp_path: Path) -
         assert found[f"d/c0-g{i}"].parent == name
         assert found[f"d/c0-g{i}"].path == ("d/root", name, f"d/c0-g{i}")
         assert found[f"d/c0-g{i}"].distance == pytest.approx(whole[f"d/c0-g{i}"].distance, rel=0.1)
+    _check_answers(graph, name)
     index(source, graph, infer=False)
     assert inferred(graph) == {}
     assert not any((each.parent or "").startswith("inferred/") for each in answers(graph).values())
@@ -105,6 +107,25 @@ def test_an_inferred_ancestor_comes_and_goes(everything: Path, tmp_path: Path) -
         held = connection.sql("select valid_from_run, valid_to_run from inferred order by 1").fetchall()
         left = connection.sql("select count(*) from current_edges where parent_id < 0 or child_id < 0").fetchall()
     assert (held, left) == ([(2, 3), (4, 5)], [(0,)])
+
+
+def _check_answers(graph: Path, name: str) -> None:
+    """Everything that people and programs are told marks the inferred ancestor as such."""
+    with ModelGraph.open(graph) as asked:
+        drawn = [line for line in str(asked.tree("d/root")).splitlines() if name in line]
+        assert len(drawn) == 1
+        assert f"○ {name}  (inferred, " in drawn[0]
+        (ancestor, _) = asked.ancestors("d/c0-g0")
+        (parent,) = asked.parents("d/c0-g0")
+        assert (ancestor.model, ancestor.inferred, parent.model, parent.inferred) == (name, True, name, True)
+        edges = [edge for edge in asked.edges() if edge.inferred]
+        assert sorted(edge.child for edge in edges) == [*(f"d/c0-g{i}" for i in range(4)), name]
+        why = asked.explain("d/c0-g0")
+        assert why.parent_inferred
+        assert "no model in the graph lies between these 4 siblings" in str(why)
+        assert asked.explain(name).inferred
+        assert name not in {model.name for model in asked.models()}
+        assert asked.to_networkx().nodes[name]["inferred"]
 
 
 def test_only_what_is_touched_is_solved(everything: Path, tmp_path: Path) -> None:
