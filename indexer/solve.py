@@ -20,8 +20,8 @@ from indexer.merge import find_merges
 from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
 from indexer.pairs import nearest_pairs
-from indexer.partial import frozen_evidence, told_apart
-from indexer.rank import difference_rank
+from indexer.partial import told_apart
+from indexer.relation import trained_relation
 from indexer.shortlist import nearest
 from indexer.weighing import weigh
 from store.records import Edge, Evidence, Merge, Pair
@@ -141,9 +141,7 @@ def _core_edges(
         root = parent
         while ancestry.parent[root] >= 0:
             root = int(ancestry.parent[root])
-        rank = difference_rank(family, parent, int(child))
-        # A difference that fills the projection has no low rank that could be seen.
-        lora = rank is not None and 0 < rank[0] <= rank[1] // 2
+        relation, told = trained_relation(family, parent, int(child))
         runner_up = int(ancestry.runner_up[child])
         evidence = [
             *_ancestor_evidence(family, squared, root, parent, int(child), runner_up),
@@ -152,16 +150,13 @@ def _core_edges(
                 for name, value in cues(parent, int(child)).items()
                 if value != 0.0
             ),
+            *told,
         ]
-        if lora and rank is not None:
-            evidence.append(Evidence("rank", float(rank[0]), 0.0, f"the difference has rank {rank[0]}"))
-        frozen = None if lora else frozen_evidence(family, parent, int(child))
-        evidence += [frozen] if frozen else []
         edges.append(
             Edge(
                 child_id=int(family.model_ids[child]),
                 parent_id=int(family.model_ids[parent]),
-                relation="lora" if lora else "partial" if frozen else "finetune",
+                relation=relation,
                 distance=_rms(family, squared[parent, child]),
                 confidence=float(ancestry.confidence[child]),
                 runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,
