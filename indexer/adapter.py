@@ -1,8 +1,8 @@
 """Children that were tuned through low-rank adapters (LoRA) merged into the weights afterwards.
 
-Two things can show it. A low rank that *explains* the difference: a few singular values, and behind a gap no more energy
-than rounding leaves. And where the sketch's k x k projection is full, or rounding hides the gap, what adapters leave
-alone: everything but a few kinds of matrices, the biases of those very matrices included.
+Two things can show it. A low rank that *explains* the difference: a few singular values, and behind a gap no more
+energy than rounding leaves. And where the sketch's k x k projection is full, or rounding hides the gap, what adapters
+leave alone: everything but a few kinds of matrices, the biases of those very matrices included.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ exactly, hung on it, and kept out of the search for parents.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import ml_dtypes
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family
+from indexer.lattice import Steps, find_steps, lattice_pairs
+from indexer.quantized import rounded_at_zero, rounded_to
 
 __all__ = ["derivation", "find_derived"]
 
@@ -24,7 +27,8 @@ _LATTICES: Final[tuple[tuple[str, Any], ...]] = (
 )
 _LEAST_ZEROS: Final = 0.02
 """Share of weights that must have become zero for "pruned"."""
-
+_CLOSE: Final = 1.02
+"""Sources whose squared distances are within this factor explain a copy equally well."""
 
 _SHORT: Final = ("I", "U", "F8")
 
@@ -33,11 +37,14 @@ def _fraction(hit: NDArray[np.bool_]) -> float:
     return float(hit.mean()) if hit.size else 0.0
 
 
-def derivation(family: Family, a: int, b: int) -> str | None:
+def derivation(
+    family: Family, a: int, b: int, steps: Sequence[Steps] | None = None, *, twice: bool = False
+) -> str | None:
     """How row b was computed from row a: "cast", "quantized", "pruned", or None when it was not.
 
-    cast: rounding a to a shorter float gives b. pruned: b is a with more zeros. quantized: in most tensors b takes few
-    values on an even lattice, and differs from a by at most half a step.
+    cast: rounding a to a shorter float gives b. pruned: b is a with more zeros. quantized: b lies on lattices and
+    within half a step of a, or what became zero says so. `steps` is `find_steps` of b, found here when not given.
+    With `twice`, a quantised b may have been pruned besides.
     """
     if not (family.present[a] & family.present[b]).all():
         return None
@@ -49,41 +56,32 @@ def derivation(family: Family, a: int, b: int) -> str | None:
         # Rounding on the way out (a pruned copy saved in bfloat16) stays within 1/256 of a value.
         if _fraction(np.abs(y[kept] - x[kept]) <= np.abs(x[kept]) / 256) >= 0.999:
             return "pruned"
-    for _, dtype in _LATTICES:
-        with np.errstate(over="ignore"):
-            if not np.array_equal(x[:32].astype(dtype).astype(np.float64), y[:32]):
-                continue
-            forwards = _fraction(x.astype(dtype).astype(np.float64) == y)
-            backwards = _fraction(y.astype(dtype).astype(np.float64) == x)
-        if forwards >= 0.999 and not backwards >= 0.999:
-            return "cast"
-    return "quantized" if _few_levels(family, b) and _on_lattice(family, a, b) else None
+    if _is_cast(family, a, b):
+        return "cast"
+    steps = find_steps(family, b, lattice_pairs(family)) if steps is None else steps
+    if rounded_to(family, a, b, steps, zeros=not twice):
+        return "quantized"
+    if twice or family.zeros[b] <= family.zeros[a]:
+        return None
+    tensor = np.repeat(np.arange(len(family.measured)), np.diff(family.starts))
+    return "quantized" if rounded_at_zero(x, y, tensor) else None
 
 
-def _few_levels(family: Family, row: int) -> bool:
-    """Does a sampled value of the largest tensor often come twice? A cheap question before the exact one."""
-    t = int(np.argmax(family.elements))
-    values = family.samples[row, family.starts[t] : family.starts[t + 1]]
-    return len(np.unique(values)) <= 0.9 * len(values)
-
-
-def _on_lattice(family: Family, a: int, b: int) -> bool:
+def _is_cast(family: Family, a: int, b: int) -> bool:
+    """Biases and norms included: where they were trained, equal weights are no cast."""
     x, y = family.samples[a], family.samples[b]
-    hits = total = 0.0
-    for t, (first, last) in enumerate(zip(family.starts[:-1], family.starts[1:], strict=True)):
-        xs, ys = x[first:last], y[first:last]
-        if np.array_equal(xs, ys):
-            continue
-        total += family.elements[t]
-        levels = np.unique(ys)
-        if len(levels) < 2 or len(levels) > 0.9 * len(np.unique(xs)):
-            continue
-        steps = np.diff(levels)
-        step = float(np.min(steps))
-        even = np.abs(steps / step - np.round(steps / step)) < 0.05 * np.maximum(1, np.round(steps / step) ** 0.5)
-        if even.mean() >= 0.9 and float(np.quantile(np.abs(xs - ys), 0.99)) <= 0.55 * step:
-            hits += family.elements[t]
-    return total > 0 and hits >= 0.5 * total
+    for _, dtype in _LATTICES:
+        if np.array_equal(_cast(x[:32], dtype), y[:32]):
+            both = [t.samples[[a, b]] for t in family.tensors if t.role == "vector" and t.present[[a, b]].all()]
+            x, y = np.concatenate([family.samples[[a, b]], *both], axis=1)
+            if _fraction(_cast(x, dtype) == y) >= 0.999 > _fraction(_cast(y, dtype) == x):
+                return True
+    return False
+
+
+def _cast(values: NDArray[np.float64], dtype: Any) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.asarray(values.astype(dtype).astype(np.float64))
 
 
 def find_derived(
@@ -97,24 +95,38 @@ def find_derived(
     """
     found: dict[int, tuple[int, str]] = {}
     short = _short(family)
+    pairs = lattice_pairs(family)
     for b in range(len(family)):
         if short[b] and not short.all():
             a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
             found[b] = (a, derivation(family, a, b) or "quantized")
             continue
         near = [int(a) for a in np.argsort(squared[b], kind="stable")[:9] if a != b and np.isfinite(squared[b, a])]
-        sources = {a: relation for a in near if (relation := derivation(family, a, b)) is not None}
+        steps = find_steps(family, b, pairs)
+        sources: dict[int, str] = {}
+        for twice in (False, True) if steps else (False,):
+            sources = sources or {
+                a: relation for a in near if (relation := derivation(family, a, b, steps, twice=twice)) is not None
+            }
         if not sources:
             continue
-        # A pruned model fits a cast of its original nearly as well as the original: the closest in its own values wins,
-        # and of those that are as close, the one that rounding has not touched.
-        kept = family.samples[b] != 0
-        apart = {a: float(((family.samples[a] - family.samples[b])[kept] ** 2).sum()) for a in sources}
-        close = 1.02 * min(apart.values())
-        best = min(sources, key=lambda a: (apart[a] > close, family.precision[a], apart[a], a))
+        best = _best(family, b, sources)
         if not _leads_to(found, best, b):
             found[b] = (best, sources[best])
     return found
+
+
+def _best(family: Family, b: int, sources: Iterable[int]) -> int:
+    """The source that is closest in the values that b kept.
+
+    Of those that are as close, the one with the fewest zeros: several levels of magnitude pruning from one source share
+    all values that they keep, and those of the lower level nest in the higher; whoever prunes a pruned model further
+    trains it in between. Of those, the one that rounding has not touched.
+    """
+    kept = family.samples[b] != 0
+    apart = {a: float(((family.samples[a] - family.samples[b])[kept] ** 2).sum()) for a in sources}
+    close = _CLOSE * min(apart.values())
+    return min(sources, key=lambda a: (apart[a] > close, family.zeros[a], family.precision[a], apart[a], a))
 
 
 def _short(family: Family) -> NDArray[np.bool_]:
