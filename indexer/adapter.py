@@ -23,8 +23,11 @@ __all__ = ["adapter_evidence", "adapter_shaped", "explained_rank", "rounding_ene
 # By how much the last singular value that counts must stand above the first that does not. A trained matrix's values
 # fall smoothly, by a tenth or two from one to the next, and pass through the rounding noise without a step.
 _GAP: Final = 4.0
-# Energy that the rest may have, in units of the rounding that is expected; both models' rounding is in it.
-_EXCESS: Final = 1.5
+# Energy that may be left, in units of the rounding that is expected: the product of the adapters was rounded too.
+_LEFT: Final = 4.0
+# Least energy of a difference, in the same units, that a rank can explain: of a smaller one all but the first few
+# singular values would lie below rounding whatever made it.
+_SEEN: Final = 100.0
 _QUERY_VALUE: Final = re.compile(r"query|value|(^|[._])(q|v|to_q|to_v|wq|wv)([._]|$)|[qv]_proj|[qv]_lin")
 
 
@@ -64,13 +67,14 @@ def explained_rank(difference: NDArray[np.float64], noise: float) -> tuple[int |
     """
     k = int(np.sqrt(difference.size))
     values = np.linalg.svd(difference.reshape(k, k), compute_uv=False)
-    edge = 2.0 * np.sqrt(noise / k)
-    rank = int((values > _EXCESS * edge).sum())
-    if not 0 < rank <= 3 * k // 4:
-        return None, rank
-    rest = float((values[rank:] ** 2).sum())
-    gap = values[rank - 1] >= _GAP * max(float(values[rank]), edge)
-    return (rank if gap and rest <= _EXCESS * noise else None), rank
+    edge = 2.0 * float(np.sqrt(noise / k))
+    above = int((values > _GAP * edge).sum())
+    left = np.cumsum((values**2)[::-1])[::-1]
+    gap = values[:-1] >= _GAP * np.maximum(values[1:], edge)
+    explained = np.flatnonzero((gap & (left[1:] <= _LEFT * noise))[: 3 * k // 4])
+    if not explained.size or left[0] < _SEEN * noise:
+        return None, above
+    return int(explained[0]) + 1, above
 
 
 def rounding_energy(values: NDArray[np.float64], dtype: str, precision: int, elements: int) -> float:
