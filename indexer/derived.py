@@ -106,11 +106,14 @@ def find_derived(
         sources: dict[int, str] = {}
         for twice in (False, True) if steps else (False,):
             sources = sources or {
-                a: relation for a in near if (relation := derivation(family, a, b, steps, twice=twice)) is not None
+                a: relation
+                for a in near
+                if (relation := derivation(family, a, b, steps, twice=twice)) and not _is_cast(family, b, a)
             }
         if not sources:
             continue
-        best = _best(family, b, sources)
+        casts = [a for a, relation in sources.items() if relation == "cast"]
+        best = _best(family, b, casts or sources)
         if not _leads_to(found, best, b):
             found[b] = (best, sources[best])
     return found

@@ -48,6 +48,8 @@ class Steps:
     """2 x P: columns of `Family.samples`."""
     step: NDArray[np.float64]
     """P: NaN where a pair has none."""
+    beside: NDArray[np.int64]
+    """2 x Q: columns of a sample that is zero, and of one that is not and shares its step."""
 
 
 def common_steps(
@@ -139,4 +141,5 @@ def _steps(y: NDArray[np.float64], half: float, triples: Triples, offset: bool) 
     values = y[columns] - (y[triples[2]] if offset else 0.0)
     error = half * 1.25 * (np.abs(y[columns]) + (np.abs(y[triples[2]]) if offset else 0.0))
     judged = (values != 0).all(axis=0)
-    return Steps(columns[:, judged], common_steps(values[0, judged], values[1, judged], error[:, judged]))
+    beside = np.concatenate([way[:, (y[way[0]] == 0) & (y[way[1]] != 0)] for way in (columns, columns[::-1])], axis=1)
+    return Steps(columns[:, judged], common_steps(values[0, judged], values[1, judged], error[:, judged]), beside)
