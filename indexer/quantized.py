@@ -18,6 +18,9 @@ _SHARE: Final = 0.5
 _WITHIN: Final = 0.97
 """Of the samples, those that must lie within half a step of the source: some quantisers cut the largest off."""
 _HALF: Final = 0.51
+_FILLED: Final = 0.2
+"""Of the samples, those that must lie beyond a quarter of a step: half of them do, and a third where four in ten pairs
+have a common divisor. What was trained *from* the quantised model lies nearer to it."""
 _LEAST: Final = 24
 _ZEROS: Final = 40
 """Samples that must have become zero before their distribution is compared."""
@@ -44,7 +47,9 @@ def _near(x: NDArray[np.float64], y: NDArray[np.float64], steps: Steps) -> bool:
     # Two values with a common divisor share a multiple of the step: the bound is generous for them, never too tight.
     # Values of many steps, stored in bfloat16, may have been rounded by more than a hundredth of a step once more.
     stored = np.where(step < np.abs(y[columns]) / 4, np.abs(y[columns]) / 256, 0.0)
-    return float((np.abs(x[columns] - y[columns]) <= _HALF * step + stored).mean()) >= _WITHIN
+    apart = np.abs(x[columns] - y[columns])
+    filled = (apart > step / 4).mean() >= _FILLED
+    return bool(filled and (apart <= _HALF * step + stored).mean() >= _WITHIN)
 
 
 def _zeros_within(x: NDArray[np.float64], y: NDArray[np.float64], steps: Steps) -> bool:
@@ -57,8 +62,9 @@ def rounded_at_zero(x: NDArray[np.float64], y: NDArray[np.float64], tensor: NDAr
     """Does what became zero say that y is x rounded, by steps that cannot be seen themselves?
 
     Rounding moves every value by up to half a step, evenly, and those below half a step to zero: so the sizes that
-    were lost are distributed like the changes of all others. Pruning has a bound of its own, and training none.
-    x, y: M samples; `tensor`: M, the tensor of each. Both are measured in units of the tensor's median change.
+    were lost are distributed like the changes of all others, no change is more than half of what is left, and those of
+    one step come close to that. Training after pruning goes beyond it, training from y does not come near.
+    x, y: M samples; `tensor`: M, the tensor of each. Sizes are taken in units of the tensor's median change.
     """
     lost = (y == 0) & (x != 0)
     kept = (y != 0) & (x != y)
@@ -71,5 +77,6 @@ def rounded_at_zero(x: NDArray[np.float64], y: NDArray[np.float64], tensor: NDAr
     scaled = change / np.where(unit[tensor] > 0, unit[tensor], np.inf)
     at = (0.25, 0.5, 0.75, 0.9)
     ratio = np.quantile(scaled[lost], at) / np.quantile(scaled[kept], at)
-    beyond = change[kept] > _BESIDE * np.abs(y[kept])
-    return bool((ratio >= 0.7).all() and (ratio <= 1.4).all() and beyond.sum() <= 0.05 * lost.sum())
+    of_rest = change[kept] / np.abs(y[kept])
+    bounded = (of_rest > _BESIDE).sum() <= 0.05 * lost.sum() and (of_rest > 0.3).sum() >= 0.5 * lost.sum()
+    return bool(bounded and (ratio >= 0.7).all() and (ratio <= 1.4).all())

@@ -23,6 +23,7 @@ from indexer.pairs import nearest_pairs
 from indexer.partial import told_apart
 from indexer.relation import trained_relation
 from indexer.shortlist import nearest
+from indexer.trained_copies import onto_copies
 from indexer.weighing import weigh
 from store.records import Edge, Evidence, Merge, Pair
 
@@ -91,7 +92,8 @@ def solve_component(family: Family, metadata: Metadata | None = None) -> Compone
         merges = merge_rows(inner, merged)
         claimed = weighing.prior() if weighing is not None else None
         ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, claimed)
-        edges += name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
+        trained = name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
+        edges += onto_copies(tree, derived, trained)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         if weighing is not None:
             edges = weighing.told(family, edges)

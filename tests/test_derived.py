@@ -123,6 +123,17 @@ def test_training_is_no_derivation(step: float, dtype: type) -> None:
     assert derivation(family, 1, 0) is None
 
 
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_what_was_trained_from_a_quantised_model_is_not_its_source(name: str) -> None:
+    """Though it lies within half a step of it, and nearer than the source."""
+    child = grow(start(1), 2, 0.1)
+    copy = on_all(child, QUANTISERS[name])
+    for step in (0.001, 0.005, 0.02, 0.1):
+        family = family_of({"a": child, "q": copy, "tuned": grow(copy, 5, step)})
+        assert derivation(family, 0, 1) == "quantized"
+        assert derivation(family, 2, 1) is None
+
+
 def test_a_pruned_model_that_was_trained_again_is_none() -> None:
     root = start(1)
     for share in (0.05, 0.1, 0.3):
