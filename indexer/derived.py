@@ -27,6 +27,9 @@ _LATTICES: Final[tuple[tuple[str, Any], ...]] = (
 )
 _LEAST_ZEROS: Final = 0.02
 """Share of weights that must have become zero for "pruned"."""
+_TRIED: Final = 8
+_ROUNDS: Final = 4
+"""How often the search is done again with what the nearest were computed from."""
 _CLOSE: Final = 1.02
 """Sources whose squared distances are within this factor explain a copy equally well."""
 
@@ -54,7 +57,8 @@ def derivation(
     if float(family.zeros[b] - family.zeros[a]) >= _LEAST_ZEROS:
         kept = y != 0
         # Rounding on the way out (a pruned copy saved in bfloat16) stays within 1/256 of a value.
-        if _fraction(np.abs(y[kept] - x[kept]) <= np.abs(x[kept]) / 256) >= 0.999:
+        slack = 1 / 256 if family.precision[b] > family.precision[a] else 0.0
+        if _fraction(np.abs(y[kept] - x[kept]) <= slack * np.abs(x[kept])) >= 0.999:
             return "pruned"
     if _is_cast(family, a, b):
         return "cast"
@@ -90,33 +94,70 @@ def find_derived(
     """Row -> (row that it was computed from, relation), over one component; `squared` and `correlation` are n x n.
 
     Models stored as integers or float8 whose scales lie elsewhere have no distance to speak of, but a correlation: they
-    hang on the float model that they correlate with most. Of the rest, only the eight nearest are tried: what a model
-    was computed from is nearer than what it was trained from. A circle cannot arise: each relation loses information.
+    hang on the float model that they correlate with most. Of the rest, only the nearest are tried, and what those were
+    computed from: all copies of one source lie about as far from a coarse copy as the source does. A circle cannot
+    arise: each relation loses information.
     """
-    found: dict[int, tuple[int, str]] = {}
     short = _short(family)
+    hung = {
+        b: (a, derivation(family, a, b) or "quantized")
+        for b in (np.flatnonzero(short) if not short.all() else [])
+        for a in [int(np.argmax(np.where(short, -np.inf, correlation[b])))]
+    }
+    nearest = {b: _nearest(family, squared, b) for b in range(len(family)) if b not in hung}
     pairs = lattice_pairs(family)
-    for b in range(len(family)):
-        if short[b] and not short.all():
-            a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
-            found[b] = (a, derivation(family, a, b) or "quantized")
-            continue
-        near = [int(a) for a in np.argsort(squared[b], kind="stable")[:9] if a != b and np.isfinite(squared[b, a])]
-        steps = find_steps(family, b, pairs)
-        sources: dict[int, str] = {}
-        for twice in (False, True) if steps else (False,):
-            sources = sources or {
-                a: relation
-                for a in near
-                if (relation := derivation(family, a, b, steps, twice=twice)) and not _is_cast(family, b, a)
-            }
-        if not sources:
-            continue
-        casts = [a for a, relation in sources.items() if relation == "cast"]
-        best = _best(family, b, casts or sources)
-        if not _leads_to(found, best, b):
-            found[b] = (best, sources[best])
+    copies = {b: _Copy(family, b, find_steps(family, b, pairs)) for b in nearest}
+    found: dict[int, tuple[int, str]] = {}
+    for _ in range(_ROUNDS):
+        before, found = found, dict(hung)
+        for b, near in nearest.items():
+            source = copies[b].source([*near, *(before[a][0] for a in near if a in before)])
+            if source is not None and not _leads_to(found, source[0], b):
+                found[b] = source
+        if found == before or not found:
+            break
     return found
+
+
+def _nearest(family: Family, squared: NDArray[np.float64], b: int) -> list[int]:
+    """The eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros first."""
+    reached = np.isfinite(squared[b])
+    reached[b] = False
+    near = [int(a) for a in np.argsort(np.where(reached, squared[b], np.inf), kind="stable")[:_TRIED] if reached[a]]
+    if family.zeros[b] - family.zeros[reached].min(initial=1.0) >= _LEAST_ZEROS:
+        kept = np.flatnonzero(family.samples[b])
+        y = family.samples[b, kept]
+        apart = np.array(
+            [((x[kept] - y) ** 2).sum() if ok else np.inf for x, ok in zip(family.samples, reached, strict=True)]
+        )
+        near += [int(a) for a in np.lexsort((family.zeros, apart))[:_TRIED] if reached[a]]
+    return near
+
+
+class _Copy:
+    """A row that may be a copy, and what has been asked about it."""
+
+    def __init__(self, family: Family, row: int, steps: Sequence[Steps]) -> None:
+        self._family, self._row, self._steps = family, row, steps
+        self._known: dict[tuple[int, bool], str | None] = {}
+
+    def source(self, rows: Iterable[int]) -> tuple[int, str] | None:
+        """(the row among `rows` that it was computed from, relation), or None."""
+        candidates = sorted({a for a in rows if a != self._row})
+        for twice in (False, True) if self._steps else (False,):
+            sources = {a: relation for a in candidates if (relation := self._derivation(a, twice))}
+            if sources:
+                casts = [a for a, relation in sources.items() if relation == "cast"]
+                best = _best(self._family, self._row, casts or sources)
+                return best, sources[best]
+        return None
+
+    def _derivation(self, a: int, twice: bool) -> str | None:
+        if (a, twice) not in self._known:
+            relation = derivation(self._family, a, self._row, self._steps, twice=twice)
+            # What is a cast of this very row is nothing that the row came from.
+            self._known[a, twice] = None if relation and _is_cast(self._family, self._row, a) else relation
+        return self._known[a, twice]
 
 
 def _best(family: Family, b: int, sources: Iterable[int]) -> int:

@@ -160,6 +160,20 @@ def test_levels_of_pruning_hang_on_one_source() -> None:
     assert found["pq"] == ("q", "pruned")
 
 
+def test_many_copies_do_not_hide_their_source() -> None:
+    """All of them lie as far from a pruned copy as the source: more than are tried of the nearest."""
+    child = grow(start(1), 2, 0.1)
+    models = {"root": start(1), "child": child, "p50": pruned(child, 0.5), "p70": pruned(child, 0.7)}
+    for name, change in QUANTISERS.items():
+        models[f"a-{name}"] = on_all(child, change)
+        models[f"b-{name}"] = pruned(models[f"a-{name}"], 0.4)
+    found = parents_of(family_of(models))
+    assert found["p50"] == found["p70"] == ("child", "pruned")
+    for name in ("tensor", "rows", "groups", "whole zero"):
+        assert found[f"a-{name}"] == ("child", "quantized")
+        assert found[f"b-{name}"] == (f"a-{name}", "pruned")
+
+
 def test_quantised_and_pruned_with_nothing_between() -> None:
     root = start(1)
     models = {"root": root, "child": grow(root, 2, 0.1)}
@@ -220,7 +234,7 @@ def test_values_without_a_step_rarely_have_one() -> None:
     rng = np.random.default_rng(0)
     for precision, most in ((2.0**-24, 0.01), (2.0**-11, 0.2), (2.0**-8, 0.2)):
         values = rng.standard_normal((2, 4000))
-        assert np.isfinite(common_steps(*values, precision * np.abs(values))).mean() <= most
+        assert np.isfinite(common_steps(values[0], values[1], precision * np.abs(values))).mean() <= most
 
 
 def test_what_became_zero_tells_rounding_from_pruning() -> None:

@@ -58,19 +58,27 @@ def relation_row(truth: Truth, found: Found, folder: Path) -> dict[str, Any]:
 
 
 def _ranks(edges: Mapping[str, str], found: Found, read: Read) -> dict[str, int]:
-    """Of the LoRA edges, those whose rank was told; of these, those with the right one, and the largest error. Of the
-    others, those for which the lower bound that was told holds."""
-    told = exact = worst = bounds = 0
+    """Of the LoRA edges: those whose rank was told, and those of which only a least rank was. Of those whose true rank
+    is known: the told ones that are right, the largest error, and the bounds that are wrong."""
+    told = exact = worst = bounds = wrong_bounds = 0
     for child, parent in edges.items():
         true = whole_rank(read(parent), read(child))
         cues = found.evidence.get(child, {})
         if "rank" in cues:
             told += 1
             exact += cues["rank"] == true
-            worst = max(worst, abs(int(cues["rank"]) - true))
+            worst = max(worst, abs(int(cues["rank"]) - true) if true is not None else 0)
         else:
-            bounds += cues.get("rank_at_least", np.inf) <= true
-    return {"edges": len(edges), "told": told, "exact": exact, "worst": worst, "bounds_hold": bounds}
+            bounds += 1
+            wrong_bounds += true is not None and cues.get("rank_at_least", np.inf) > true
+    return {
+        "edges": len(edges),
+        "rank_told": told,
+        "rank_exact": exact,
+        "worst_error": worst,
+        "rank_bounded": bounds,
+        "wrong_bounds": wrong_bounds,
+    }
 
 
 def _frozen(edges: Mapping[str, str], found: Found, read: Read) -> dict[str, int]:
@@ -79,7 +87,7 @@ def _frozen(edges: Mapping[str, str], found: Found, read: Read) -> dict[str, int
     for child, parent in edges.items():
         said = found.evidence.get(child, {}).get("frozen", np.inf)
         exact += abs(said - frozen_share(read(parent), read(child))) < 1e-9
-    return {"edges": len(edges), "exact": exact}
+    return {"edges": len(edges), "share_exact": exact}
 
 
 def show_relations(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -91,7 +99,7 @@ def show_relations(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             first = (row["set"], row["split"]) if at == 0 else ("", "")
             lines.append([*first, true, *(counts.get(name, "") for name in relations)])
     show_table(("set", "split", "true relation"), relations, lines, console)
-    figures = ("lora", "rank told", "exact", "worst error", "bound holds", "partial", "share exact")
+    figures = ("lora", "rank told", "exact", "worst error", "bounded", "wrong bound", "partial", "share exact")
     lines = []
     for row in rows:
         lora, partial = row["lora"], row["partial"]

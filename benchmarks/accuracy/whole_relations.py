@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ __all__ = ["Weights", "frozen_share", "weights_reader", "whole_rank"]
 SLACK: Final = 16.0
 """How many times the energy of rounding to float32 may be left behind by a rank: merges add roundings of their own."""
 
-Weights = Mapping[str, NDArray[np.float64]]
-"""Tensor -> values, of the weights and embeddings of the backbone. Every stored value is exact in float64."""
+Weights = Mapping[str, NDArray[Any]]
+"""Tensor -> values as they are stored, of the weights and embeddings of the backbone."""
 
 
 def weights_reader(folder: Path) -> Callable[[str], Weights]:
@@ -46,26 +46,29 @@ def weights_reader(folder: Path) -> Callable[[str], Weights]:
                 if canonical[stored] in body and role(canonical[stored], entry.shape) in ("weight", "embedding"):
                     raw = bytearray(entry.stop - entry.start)
                     readers(file).read_into(entry.start, memoryview(raw))
-                    values = np.frombuffer(raw, DTYPES[entry.dtype]).astype(np.float64)
-                    weights[canonical[stored]] = values.reshape(entry.shape)
+                    weights[canonical[stored]] = np.frombuffer(raw, DTYPES[entry.dtype]).reshape(entry.shape)
         return weights
 
     return read
 
 
-def whole_rank(parent: Weights, child: Weights) -> int:
-    """The largest rank of a difference of two matrices.
+def whole_rank(parent: Weights, child: Weights) -> int | None:
+    """The largest rank of a difference of two matrices; None where one is stored more shortly than in float32.
 
     A rank is the least number of singular values that leaves no more energy behind than rounding to float32 explains.
+    In sixteen bits that is most of the spectrum, whatever the rank was.
     """
     ranks = [0]
     for name, before in parent.items():
         after = child.get(name)
-        if after is not None and before.ndim == 2 and before.shape == after.shape and (before != after).any():
-            energy = np.linalg.svd(after - before, compute_uv=False) ** 2
-            left = np.append(np.cumsum(energy[::-1])[::-1], 0.0)
-            unit = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(after), 1e-30))) - 23)
-            ranks.append(int(np.argmax(left <= SLACK * float((unit**2).sum()) / 12)))
+        if after is None or before.ndim != 2 or before.shape != after.shape or (before == after).all():
+            continue
+        if min(before.dtype.itemsize, after.dtype.itemsize) < 4:
+            return None
+        energy = np.linalg.svd(after.astype(np.float64) - before, compute_uv=False) ** 2
+        left = np.append(np.cumsum(energy[::-1])[::-1], 0.0)
+        unit = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(after.astype(np.float64)), 1e-30))) - 23)
+        ranks.append(int(np.argmax(left <= SLACK * float((unit**2).sum()) / 12)))
     return max(ranks)
 
 
