@@ -99,11 +99,10 @@ def find_derived(
     arise: each relation loses information.
     """
     short = _short(family)
-    hung = {
-        b: (a, derivation(family, a, b) or "quantized")
-        for b in (np.flatnonzero(short) if not short.all() else [])
-        for a in [int(np.argmax(np.where(short, -np.inf, correlation[b])))]
-    }
+    hung: dict[int, tuple[int, str]] = {}
+    for b in np.flatnonzero(short).tolist() if not short.all() else []:
+        a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
+        hung[b] = (a, derivation(family, a, b) or "quantized")
     nearest = {b: _nearest(family, squared, b) for b in range(len(family)) if b not in hung}
     pairs = lattice_pairs(family)
     copies = {b: _Copy(family, b, find_steps(family, b, pairs)) for b in nearest}
