@@ -23,7 +23,10 @@ _CERTAIN: Final = 5.0
 """Standard errors that the share must stand above 0."""
 _WHOLE: Final = 0.1
 """How far from 1 the share may lie beyond three standard errors: weight decay takes from it."""
+_ROUGH: Final = 0.6
+"""How far from 1 a share may lie to have its error computed: beyond that its error is too large to say anything."""
 _LIKELIHOOD: Final = 0.98
+"""That the child was trained from the copy, where the share says so."""
 
 
 def held_share(
@@ -83,9 +86,10 @@ def _held(
         copies = [copy for copy, (made_from, _) in derived.items() if made_from == source]
         if not copies:
             continue
-        made = (x[copies] - x[source]) * weights
-        rough = (x[children] - x[source]) @ made.T / np.maximum((made * (x[copies] - x[source])).sum(axis=1), 1e-300)
-        for i, k in np.argwhere(np.abs(rough - 1) <= 0.6):
+        made = x[copies] - x[source]
+        size = np.maximum((weights * made**2).sum(axis=1), 1e-300)
+        rough = np.array([made @ (weights * (x[child] - x[source])) / size for child in children])
+        for i, k in np.argwhere(np.abs(rough - 1) <= _ROUGH):
             child, copy = children[int(i)], copies[int(k)]
             # A child of the source that was stored as shortly as the copy holds the same rounding for that reason.
             stored = derived[copy][1] == "cast" and family.precision[child] >= family.precision[copy]
@@ -98,6 +102,7 @@ def _held(
 
 
 def _moved(family: Family, edge: Edge, child: int, copy: int, made_by: str, share: float, apart: float) -> Edge:
+    """The edge onto the copy, at its own squared distance `apart`; what it was before is the runner-up."""
     how = {"cast": "rounding", "quantized": "quantisation", "pruned": "pruning"}[made_by]
     relation, told = trained_relation(family, copy, child)
     says = f"the child holds {share:.2f} of what {how} changed in {family.names[copy]}"
