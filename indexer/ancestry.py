@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from indexer.cues import CUES
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.regression import adjacency, edge_log_odds, regress
-from indexer.roots import root_log_odds
+from indexer.roots import RootedTree, root_log_odds
 
 __all__ = ["Ancestry", "Candidates", "ancestor_costs", "candidates", "recover"]
 
@@ -130,30 +130,35 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
     distances = squared + floor * (1 - np.eye(n))
     neighbours = _neighbours(distances)
     votes, measured = _measure(cues, neighbours, n)
-    total = sum((_votes(name, values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
+    total = sum((CUES[name].log_odds(values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
     against = np.logaddexp(0.0, -total)
     whole = bool(np.isfinite(distances).all())
     adjacent = adjacency(distances) if whole and n > 2 else np.zeros((n, n))
 
-    def cost(root: int) -> NDArray[np.float64]:
-        odds = edge_log_odds(regress(distances, root), distances, root) if whole and n > 2 else np.zeros((n, n))
+    def regressed(root: int) -> NDArray[np.float64]:
+        return edge_log_odds(regress(distances, root), distances, root) if whole and n > 2 else np.zeros((n, n))
+
+    def parental(root: int, odds: NDArray[np.float64]) -> NDArray[np.float64]:
         odds = COEFFICIENT * odds + ADJACENCY * adjacent
         odds[root] += ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)
         return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root)) - odds + prior[:n])
 
     roots = _candidate_roots(distances, neighbours, against)
     roots = roots[np.isfinite(prior[n, roots])]
-    parents, odds = [], []
+    parents, log_odds = [], []
     for root in (int(r) for r in roots):
         with np.errstate(divide="ignore"):
             spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
         tree = _tree(spanning, neighbours, root, None)
         child = np.flatnonzero(tree >= 0)
-        own = root_log_odds(root, tree, float(spanning[tree[child], child].sum()), votes, total, measured)
-        parents.append(_tree(cost(root), neighbours, root, prior))
-        child = np.flatnonzero(parents[-1] >= 0)
-        odds.append(own - float(prior[parents[-1][child], child].sum()) - float(prior[n, root]))
-    return Candidates(roots, np.array(odds), np.array(parents), cost)
+        odds = regressed(root)
+        parent = _tree(parental(root, odds), neighbours, root, prior)
+        rooted = RootedTree(root, tree, float(spanning[tree[child], child].sum()), parent, odds)
+        child = np.flatnonzero(parent >= 0)
+        claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
+        log_odds.append(root_log_odds(rooted, adjacent, votes, measured) - claimed)
+        parents.append(parent)
+    return Candidates(roots, np.array(log_odds), np.array(parents), lambda root: parental(root, regressed(root)))
 
 
 def _measure(
@@ -169,11 +174,6 @@ def _measure(
                     votes[name][u, v], votes[name][v, u] = value, -value
                 measured[u, v] = measured[v, u] = True
     return votes, measured
-
-
-def _votes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-odds of a cue, n x n."""
-    return np.asarray(CUES[name].weight * np.clip(values, -CUES[name].limit, CUES[name].limit))
 
 
 def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -27,6 +27,10 @@ class Cue:
     limit: float
     says: str
 
+    def log_odds(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of an array of values, in its shape."""
+        return np.asarray(self.weight * np.clip(values, -self.limit, self.limit))
+
 
 CUES: Final[Mapping[str, Cue]] = {
     "increment_spread": Cue(1.2, 1.5, "the change is the same shrink of the parent in every layer, plus noise"),
@@ -154,5 +158,4 @@ def _growth(
 
 def log_odds(name: str, value: float) -> float:
     """Log-odds, natural logarithm, that a cue's value gives to a -> b against b -> a."""
-    cue = CUES[name]
-    return cue.weight * float(np.clip(value, -cue.limit, cue.limit))
+    return float(CUES[name].log_odds(np.array(value)))

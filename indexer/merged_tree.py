@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from indexer.ancestry import Ancestry, recover
 from indexer.combination import Combination
 from indexer.family import Family
-from indexer.regression import regress
 from store.records import Edge, Evidence, Merge
 
 __all__ = ["merge_rows", "name_merges", "recover_with_merges"]
 
-_ALIKE: Final = 0.25
-"""How far a child's coefficients may lie from the merge's that it was trained from."""
+_ASIDE: Final = 0.35
+"""Part of the way from a merge to one of its parents that a model trained from the merge may seem to have gone: 0, but
+for noise and drift; one trained from that parent has gone all of it."""
 _BELOW: Final = 0.9
 """Confidence that a model hangs on a merge: it is nearest, and what its parents gave is there in the same shares."""
 
@@ -32,13 +32,16 @@ def recover_with_merges(
     """As `recover`, with each merge on its main parent.
 
     The edge of a merge is no increment of training, and a merge is a linear combination of others, which a regression
-    cannot tell apart: so the tree of all others is recovered without them. A model whose nearest is a merge, and whose
-    coefficients on that merge's parents are the merge's own, was trained from it.
+    cannot tell apart: so the tree of all others is recovered without them. A model that was trained from a merge takes
+    part as if it had been trained from the main parent.
     """
     if not merges:
         return recover(squared, cues, prior)
     n = len(squared)
     rows = np.array([row for row in range(n) if row not in merges], np.int64)
+    tuned = _trained_from(squared, rows, merges)
+    for child, merge in tuned.items():
+        squared = _carried(squared, child, merge, merges[merge].parents[0])
     inner = recover(
         squared[np.ix_(rows, rows)],
         lambda u, v: cues(int(rows[u]), int(rows[v])),
@@ -46,39 +49,55 @@ def recover_with_merges(
     )
     found = Ancestry(np.full(n, -1), np.ones(n), np.full(n, -1), np.zeros(n))
     for name in ("parent", "runner_up"):
-        at = getattr(inner, name)
-        getattr(found, name)[rows] = np.where(at >= 0, rows[at], -1)
+        at_rows = getattr(inner, name)
+        getattr(found, name)[rows] = np.where(at_rows >= 0, rows[at_rows], -1)
     found.confidence[rows] = inner.confidence
     found.runner_up_confidence[rows] = inner.runner_up_confidence
-    for row, merge in merges.items():
-        found.parent[row], found.confidence[row] = merge.parents[0], merge.confidence
-    for child, row in _trained_from(squared, rows, int(np.flatnonzero(inner.parent < 0)[0]), merges):
-        if not any(child in _line(found.parent, source) for source in merges[row].sources):
-            found.runner_up[child] = found.parent[child]
+    for row, merge_of in merges.items():
+        found.parent[row], found.confidence[row] = merge_of.parents[0], merge_of.confidence
+    for child, row in tuned.items():
+        above = found.parent[child]
+        if above >= 0 and not any(child in _line(found.parent, source) for source in merges[row].sources):
+            found.runner_up[child] = above
             found.runner_up_confidence[child] = (1 - _BELOW) * found.confidence[child]
             found.parent[child], found.confidence[child] = row, _BELOW
     return found
 
 
 def _trained_from(
-    squared: NDArray[np.float64], rows: NDArray[np.int64], root: int, merges: Mapping[int, Combination]
-) -> list[tuple[int, int]]:
-    """(child, merge) where the child's nearest model is the merge and its coefficients are the merge's."""
-    inside = squared[np.ix_(rows, rows)]
-    if not np.isfinite(inside).all() or len(rows) < 3:
-        return []
-    place = {int(row): at for at, row in enumerate(rows)}
-    slope = regress(inside, root).coefficient
+    squared: NDArray[np.float64], rows: NDArray[np.int64], merges: Mapping[int, Combination]
+) -> dict[int, int]:
+    """Child -> the merge that it was trained from.
+
+    That is the nearest model m that was not made of it, and what v has learned since, v - m, is at right angles to
+    p - m for each p that m was made of: |p - m|^2 more lies between v and p. So it is for a root v between two that
+    were merged; but then, of all that are not on the side of those two, more are nearer to v than to m.
+    """
     apart = squared + np.diag(np.full(len(squared), np.inf))
-    result = []
-    for at, child in enumerate(rows):
-        nearest = int(np.argmin(apart[child]))
-        merge = merges.get(nearest)
-        if at == root or merge is None or any(parent not in place for parent in merge.parents):
+    result = {}
+    for child in (int(row) for row in rows):
+        above = [row not in merges or child not in merges[row].sources for row in range(len(squared))]
+        nearest = int(np.argmin(np.where(above, apart[child], np.inf)))
+        if nearest not in merges:
             continue
-        gave = slope[[place[parent] for parent in merge.parents], at]
-        if np.abs(gave - np.array(merge.coefficients)).max() <= _ALIKE:
-            result.append((int(child), nearest))
+        sources = np.array(merges[nearest].sources, np.int64)
+        way = squared[child, nearest]
+        others = np.setdiff1d(rows, np.append(sources, child))
+        with np.errstate(invalid="ignore"):
+            of_sources = (way + squared[sources, nearest] - squared[sources, child]) / (2 * squared[sources, nearest])
+        side = np.argmin(squared[np.ix_(np.append([nearest, child], sources), others)], axis=0)
+        if np.abs(of_sources).max() <= _ASIDE and (side == 1).sum() < (side == 0).sum():
+            result[child] = nearest
+    return result
+
+
+def _carried(squared: NDArray[np.float64], child: int, merge: int, main: int) -> NDArray[np.float64]:
+    """Squared distances, n x n, as if what a child learned since a merge were learned since its main parent: with the
+    child at v + p - m, by the parallelogram of the four."""
+    away = squared[child] + squared[main, merge] + squared[child, merge] + squared[main] - squared[child, main]
+    result = squared.copy()
+    result[child] = result[:, child] = np.maximum(away - squared[merge], 0.0)
+    result[child, child] = 0.0
     return result
 
 

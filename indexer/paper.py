@@ -75,31 +75,27 @@ def _changed(family: Family) -> tuple[TensorColumn, ...]:
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "nnan", "ninf"})
-def layer_differences(
-    x: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Of one layer's n x m samples: n x n each of the largest |u - v|, the sum of |u - v| and the sum of (u - v)^2."""
+def layer_differences(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of one layer's n x m samples: n x n each of the largest |u - v| and the sum of |u - v|."""
     n, m = x.shape
-    largest, absolute, squared = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    largest, absolute = np.zeros((n, n)), np.zeros((n, n))
     for start in range(0, m, _CHUNK):
         stop = min(m, start + _CHUNK)
         for i in range(n):
             u = x[i, start:stop]
             for j in range(i):
                 v = x[j, start:stop]
-                top, total, square = 0.0, 0.0, 0.0
+                top, total = 0.0, 0.0
                 for c in range(u.size):
                     d = abs(u[c] - v[c])
                     top = max(top, d)
                     total += d
-                    square += d * d
                 largest[i, j] = max(largest[i, j], top)
                 absolute[i, j] += total
-                squared[i, j] += square
     for i in range(n):
         for j in range(i):
-            largest[j, i], absolute[j, i], squared[j, i] = largest[i, j], absolute[i, j], squared[i, j]
-    return largest, absolute, squared
+            largest[j, i], absolute[j, i] = largest[i, j], absolute[i, j]
+    return largest, absolute
 
 
 def l_ft(family: Family) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from indexer.cues import CUES, log_odds, measure_cues
 from indexer.derived import find_derived
 from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
+from indexer.inheritance import inheritance_costs
 from indexer.merge import find_merges
 from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
@@ -90,8 +91,8 @@ def solve_component(family: Family, metadata: Metadata | None = None) -> Compone
             weighing = weigh(family, metadata, copies, sources)
         merged = find_merges(inner, inside)
         merges = merge_rows(inner, merged)
-        claimed = weighing.prior() if weighing is not None else None
-        ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, claimed)
+        prior = inheritance_costs(inner) + (weighing.prior() if weighing is not None else 0.0)
+        ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, prior)
         trained = name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
         edges += onto_copies(tree, derived, trained)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accuracy.truth import TruthRow, make_truth, read_order, read_truth, restrict
+from benchmarks.accuracy.truth import TruthRow, generalizing, make_truth, read_order, read_truth, restrict
 from store.errors import StopError
 
 
@@ -77,3 +77,17 @@ def test_order(tmp_path: Path) -> None:
     assert read_order(tmp_path) is None
     (tmp_path / "order.csv").write_text("model,order\na,1\nb,0\n")
     assert read_order(tmp_path) == {"a": 1.0, "b": 0.0}
+
+
+def test_a_root_is_labelled_as_its_children_are() -> None:
+    """Whatever stage its own row says: in the paper's trees even the foundation model counts as specialization."""
+    rows = [
+        TruthRow("a", "", stage="generalization"),
+        TruthRow("b", "a", stage="specialization"),
+        TruthRow("c", "a", stage="specialization"),
+        TruthRow("d", "c", stage="generalization"),
+        TruthRow("x", ""),
+        TruthRow("y", "x", stage="generalization"),
+        TruthRow("z", "missing:w", stage="generalization"),
+    ]
+    assert generalizing(make_truth(rows, "abcdxyz")) == {"d", "x", "y", "z"}

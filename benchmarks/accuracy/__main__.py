@@ -24,7 +24,10 @@ from store.errors import ModelkinError, StopError
 
 def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/accuracy", description=__doc__)
-    parser.add_argument("--mode", choices=("default", "paper"), default="default")
+    parser.add_argument(
+        "--mode", choices=("default", "paper"), default=None,
+        help="default: modelkin's own answer, weights only; paper: that of MoTHer, told clusters and stages",
+    )  # fmt: skip
     parser.add_argument("--peers", action="store_true", help=f"also: paper, {', '.join(PEERS)}")
     parser.add_argument("--seed", type=int, default=1, help="of the sets that are trained here")
     parser.add_argument(
@@ -36,13 +39,44 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--reliability", type=Path, metavar="SVG", help="draw confidence against the share right")
     parser.add_argument("--relations", action="store_true", help="only: are the types of edges right?")
-    parser.add_argument("--tables", action="store_true", help="the paper's tables and figures")
-    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="where --tables writes")
+    parser.add_argument(
+        "--tables", action="store_true",
+        help="in place of a line a set: every table and figure of the MoTHer paper on vthr (table 1 and its ablation, "
+        "table 4, similar models, triplets, figures 2, 3, 7, 14, 19), from whole weights and from sketches side by "
+        "side; implies --mode paper; takes a few minutes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where --tables writes paper-tables.md and an SVG a figure",
+    )
     return parser
 
 
+def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
+    """The options, the mode filled in. What --tables would leave aside is an error, as is --out without it."""
+    if options.tables:
+        aside = {
+            "--mode default": options.mode == "default",
+            "--peers": options.peers,
+            "--sets": options.sets != list(DEFAULT_SETS),
+            "--use-metadata": options.use_metadata,
+            "--reliability": options.reliability is not None,
+            "--relations": options.relations,
+        }
+        if wrong := [name for name, given in aside.items() if given]:
+            parser.error(f"--tables goes without {', '.join(wrong)}")
+    elif options.out is not None:
+        parser.error("--out is for --tables")
+    options.mode = options.mode or ("paper" if options.tables else "default")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(arguments)
+    parser = arguments_parser()
+    options = _checked(parser, parser.parse_args(arguments))
     data = (options.data or default_data()).expanduser().absolute()
     try:
         if options.tables:

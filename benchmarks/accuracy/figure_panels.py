@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.figures import Line, Panel
+from benchmarks.accuracy.table_captions import SOURCES
 from benchmarks.accuracy.table_distances import distances_of, profile
 from benchmarks.accuracy.table_measurements import Measured
 from benchmarks.accuracy.table_rows import Row
@@ -21,12 +22,7 @@ __all__ = ["figure_2", "figure_3", "figure_7", "figure_14", "figure_19"]
 SAYS: Final = {
     "l_ft": "largest change (eq. 1)",
     "l_lora": "rank of the change (eq. 2)",
-    "l_2": "L2",
 }
-
-
-def _names(name: str, source: str) -> str:
-    return f"{name}, {'sketches' if source == 'sketch' else 'whole weights'}"
 
 
 def figure_2(measured: Sequence[Measured]) -> list[Panel]:
@@ -39,7 +35,7 @@ def figure_2(measured: Sequence[Measured]) -> list[Panel]:
                 points = profile(one, distance)
                 lines.append(
                     Line(
-                        _names(SAYS[distance], one.source),
+                        f"{SAYS[distance]}, {SOURCES[one.source]}",
                         [float(step) for step in points],
                         [mean for mean, _ in points.values()],
                         None if one.source == "sketch" else [deviation for _, deviation in points.values()],
@@ -58,21 +54,21 @@ def figure_3(models: ModelSet, family: Family) -> list[Panel]:
     for generalization, title in ((True, "pre-training (generalization)"), (False, "fine-tuning (specialization)")):
         runs = [run for run in courses(models.truth) if run.generalization == generalization]
         if runs:
-            panels.append(Panel(title, "checkpoint", "score / score at the start", _ratios(runs, score)))
+            panels.append(Panel(title, "checkpoint", "score since the start, %", _percent(runs, score)))
     return panels
 
 
 def figure_7(rows: Sequence[Row]) -> list[Panel]:
-    """Clustering accuracy against the size of the graph, from the rows of the table."""
-    lines = []
-    for at, split in enumerate(dict.fromkeys(row.split for row in rows)):
+    """Clustering accuracy against the size of the graph, from the rows of the table; a panel a split."""
+    panels = []
+    for split in dict.fromkeys(row.split for row in rows):
+        lines = []
         for source in ("weights", "sketch"):
             chosen = [row for row in rows if (row.split, row.source) == (split, source)]
             sizes = [float(row.metric.split()[1]) for row in chosen]
-            lines.append(
-                Line(_names(split, source), sizes, [row.value for row in chosen], None, at, source == "sketch")
-            )
-    return [Panel("clustering by L1 distance", "models in the graph", "clustering accuracy", lines, (0, 1.05))]
+            lines.append(Line(SOURCES[source], sizes, [row.value for row in chosen], None, 0, source == "sketch"))
+        panels.append(Panel(split, "models in the graph", "clustering accuracy", lines, (0, 1.05)))
+    return panels
 
 
 def figure_14(models: ModelSet, family: Family) -> list[Panel]:
@@ -105,8 +101,8 @@ def _lines(runs: Sequence[Course], values: Sequence[NDArray[np.float64]]) -> lis
     ]
 
 
-def _ratios(runs: Sequence[Course], values: NDArray[np.float64]) -> list[Line]:
-    return _lines(runs, [values[run.rows] / values[run.rows[0]] for run in runs])
+def _percent(runs: Sequence[Course], values: NDArray[np.float64]) -> list[Line]:
+    return _lines(runs, [100 * (values[run.rows] / values[run.rows[0]] - 1) for run in runs])
 
 
 def _changes(runs: Sequence[Course], values: NDArray[np.float64]) -> list[Line]:

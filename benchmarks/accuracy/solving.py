@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import peers
 from benchmarks.accuracy.score import Found
-from benchmarks.accuracy.truth import Truth
+from benchmarks.accuracy.truth import Truth, generalizing
 from indexer.family import Family
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
@@ -44,8 +44,9 @@ class Task:
         return len({self.truth.cluster[name] for name in family.names})
 
     def generalization(self, family: Family) -> NDArray[np.bool_]:
-        """Length n: which models the truth says were trained in the generalization stage."""
-        return np.array([self.truth.stage.get(name) == "generalization" for name in family.names])
+        """Length n: which models are of the generalization stage, roots labelled as their children are."""
+        told = generalizing(self.truth)
+        return np.array([name in told for name in family.names])
 
     def by_lora(self, family: Family) -> bool | None:
         """Whether all children of a family were tuned by LoRA; None where the truth says neither all nor none."""

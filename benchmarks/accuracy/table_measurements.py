@@ -13,18 +13,19 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.whole_weights import Truth
+from benchmarks.accuracy.whole_weights import Descent
 from indexer.family import Family
 from indexer.paper import layer_differences, layer_kind
 from indexer.rank import difference_rank
 
 __all__ = ["SPAWNED", "Measured", "Ranks", "measure", "rank_workers"]
 
-SPAWNED = 2
+SPAWNED: Final = 2
 """Processes that take singular values, with one thread each."""
 
 
@@ -35,7 +36,7 @@ class Measured:
     split: str
     source: str
     """`sketch` or `weights`."""
-    truth: Truth
+    truth: Descent
     kinds: tuple[str, ...]
     """T: query, key, value, fused or dense."""
     tuned: NDArray[np.bool_]
@@ -47,8 +48,6 @@ class Measured:
     """T x n x n: the largest |u_l - v_l|."""
     absolute: NDArray[np.float64]
     """n x n: L1 distance over all layers."""
-    squared: NDArray[np.float64]
-    """n x n: squared L2 distance over all layers."""
     kurtosis: NDArray[np.float64]
     """T x n."""
     ranks: NDArray[np.float64] | None
@@ -84,33 +83,26 @@ class Measured:
         return np.asarray(np.nansum(self.kurtosis[self.layers], axis=0))
 
     def distance(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """l_ft (equation 1, normalised over these rows), l_lora (equation 2), l_1 or l_2 among some rows; `l_lora then
-        l_2` adds a fraction of a rank, so that pairs of one rank differ."""
-        at = np.ix_(rows, rows)
-        if name.startswith("l_lora"):
+        """`l_ft` (equation 1, normalised over these rows) or `l_lora` (equation 2) among some rows."""
+        if name == "l_lora":
             if self.ranks is None:
                 raise ValueError(f"{self.split}: no ranks were measured")
-            ties = self.squared[at] ** 0.5 if name == "l_lora then l_2" else np.zeros((1, 1))
-            return np.asarray(self.ranks[at] + ties / (2 * ties.max() or 1.0))
-        if name == "l_ft":
-            chosen = self.layers
-            span = self.high[chosen][:, rows].max(axis=1) - self.low[chosen][:, rows].min(axis=1)
-            part = self.largest[chosen][:, rows[:, None], rows[None, :]]
-            return np.asarray((part / np.where(span > 0, span, 1.0)[:, None, None]).max(axis=0))
-        return np.asarray(self.absolute[at] if name == "l_1" else np.sqrt(self.squared[at]))
+            return np.asarray(self.ranks[np.ix_(rows, rows)])
+        chosen = self.layers
+        span = self.high[chosen][:, rows].max(axis=1) - self.low[chosen][:, rows].min(axis=1)
+        part = self.largest[chosen][:, rows[:, None], rows[None, :]]
+        return np.asarray((part / np.where(span > 0, span, 1.0)[:, None, None]).max(axis=0))
 
 
-def measure(split: str, source: str, truth: Truth, family: Family, ranks: Ranks | None) -> Measured:
+def measure(split: str, source: str, truth: Descent, family: Family, ranks: Ranks | None) -> Measured:
     """Measure all pairs of a family; `ranks` takes the singular values, None where the set is no LoRA."""
     T, n = len(family.measured), len(family)
-    largest, absolute, squared = np.zeros((T, n, n)), np.zeros((n, n)), np.zeros((n, n))
+    largest, absolute = np.zeros((T, n, n)), np.zeros((n, n))
     for at, tensor in enumerate(family.measured):
         both = np.outer(tensor.present, tensor.present)
-        top, total, square = layer_differences(tensor.samples)
-        scale = tensor.elements / tensor.samples.shape[1] * both
+        top, total = layer_differences(tensor.samples)
         largest[at] = top * both
-        absolute += total * scale
-        squared += square * scale
+        absolute += total * (tensor.elements / tensor.samples.shape[1] * both)
     trees = np.array(truth.tree)
     tuned = np.array(
         [any(len(set(np.array(t.hashes)[trees == tree]) - {b""}) > 1 for tree in set(trees)) for t in family.measured]
@@ -126,7 +118,6 @@ def measure(split: str, source: str, truth: Truth, family: Family, ranks: Ranks 
         np.stack([t.maximum for t in family.measured]),
         largest,
         absolute,
-        squared,
         np.stack([t.kurtosis for t in family.measured]),
         None if ranks is None else ranks(slim),
         max((int(np.sqrt(values.shape[1])) for values in slim.projections.values()), default=0),

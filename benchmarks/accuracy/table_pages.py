@@ -2,65 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.accuracy.table_captions import CAPTIONS, FIGURES, SETS, SOURCES
+from benchmarks.accuracy.table_readings import reading
 from benchmarks.accuracy.table_rows import GRAPH, Row
 
-__all__ = ["CAPTIONS", "grid", "markdown", "show"]
-
-CAPTIONS: Final[Mapping[str, str]] = {
-    "table 1": (
-        "Accuracy of MoTHer Recovery, tree by tree and over the whole Model Graph. *Directed* is the paper's metric; "
-        "*undirected* counts an edge the wrong way round as well. Given, as in the paper: the distance (equation 1 or "
-        "2), the stage, and for the graph the number of clusters."
-    ),
-    "l_FT for LoRA": "The same for LoRA with equation 1 (over the tuned value layers) in place of equation 2.",
-    "lambda": (
-        "Accuracy over the Model Graph against the constant c of lambda = c mean(D), which the paper does not give; "
-        "0.3 is that of the authors' code and of all other tables here. *Undirected* at a small c is what the "
-        "distance alone can do. *l_lora then l_2*: pairs of one rank are told apart by L2, for a sketch sees no rank "
-        "above 64."
-    ),
-    "direction": (
-        "Share of true edges on which the directional weight score (equation 3) falls from parent to child, as it "
-        "should in specialization. The score is exact in a sketch."
-    ),
-    "table 4": (
-        "Smaller trees: the root and a random choice of the rest, ten times a size and tree. The true parent of a "
-        "model is its nearest ancestor that was chosen."
-    ),
-    "similar models": "Children of one parent by one recipe, with other seeds.",
-    "triplets": (
-        "Section 5.1: random graphs of three models, solved by the paper's protocol without being told which of the "
-        "four kinds they are: grandparent, parent, child (GPC); parent and two children (PC2); parent, child, "
-        "stranger (PCS); three strangers (S3). *Edges placed* leaves directions aside. The threshold for strangers is "
-        "half of a layer's range (equation 1) or full rank (2)."
-    ),
-    "figure 2": (
-        "Correlation of weight distance and edge distance: over all pairs of a tree, and over the mean weight "
-        "distance at each edge distance. Mean over trees, and standard deviation."
-    ),
-    "figure 3": "Share of steps between checkpoints in which the directional weight score moves the paper's way.",
-    "figure 7": "Share of models that are clustered rightly, over 20 random graphs a size with models of every tree.",
-    "figure 14": (
-        "Directional scores along fine-tuning, dense layers: share of steps that go the way most steps go over all "
-        "trees. A score is of use where all trees go one way."
-    ),
-    "figure 19": "The same for the kurtosis of each type of layer.",
-}
-FIGURES: Final = {name: f"paper-{name.replace('ure ', '')}.svg" for name in CAPTIONS if name.startswith("figure")}
-SOURCES: Final = {"weights": "whole weights", "sketch": "sketches"}
+__all__ = ["grid", "markdown", "show", "summary"]
 
 Grid = tuple[list[str], list[list[str]]]
 
 
 def grid(rows: Sequence[Row]) -> Grid:
     """(header, cells) of the rows of one table. Its columns are the trees, where it has trees; what stands behind the
-    comma of its metrics, where they have one; else the sources and what the sketch costs."""
+    comma of its metrics, where they have one; else the sources and what the sketch costs. Where sketches give what
+    whole weights give, to the digits that are shown, one line says so for both."""
     trees = sorted({row.tree for row in rows} - {GRAPH})
     if trees:
         return _wide(rows, [*trees, GRAPH], lambda row: (row.metric, row.tree))
@@ -75,10 +35,14 @@ def _wide(rows: Sequence[Row], columns: Sequence[str], place: Callable[[Row], tu
     cells = []
     for split, metric in dict.fromkeys((row.split, place(row)[0]) for row in rows):
         here = [row for row in rows if (row.split, place(row)[0]) == (split, metric)]
+        lines = {}
         for source, says in SOURCES.items():
             found = {place(row)[1]: _value(row) for row in here if row.source == source}
             if found:
-                cells.append([split, metric, says, *(found.get(column, "") for column in columns)])
+                lines[says] = [found.get(column, "") for column in columns]
+        if len(lines) == len(SOURCES) and len({tuple(line) for line in lines.values()}) == 1:
+            lines = {"both": next(iter(lines.values()))}
+        cells += [[split, metric, says, *line] for says, line in lines.items()]
         paper = {place(row)[1]: _number(row.paper) for row in here}
         if any(paper.values()):
             cells.append([split, metric, "the paper", *(paper.get(column, "") for column in columns)])
@@ -113,6 +77,15 @@ def _number(value: float | None, sign: bool = False) -> str:
     return f"{round(value, 2) + 0.0:{'+' if sign else ''}.2f}"
 
 
+def summary(rows: Sequence[Row]) -> Grid:
+    """(header, cells): a line for every number that the paper has, too."""
+    return _by_source([replace(row, metric=f"{row.table}: {row.metric}") for row in rows if row.paper is not None])
+
+
+def _markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *cells))
+
+
 def by_table(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {name: found for name in CAPTIONS if (found := [row for row in rows if row.table == name])}
 
@@ -129,22 +102,33 @@ def show(rows: Sequence[Row], console: Console) -> None:
         width = console.measure(table, options=console.options.update(max_width=1000)).maximum
         console.width = max(console.width, width)
         console.print(table)
+        if line := reading(name, found):
+            console.print(line, highlight=False)
         console.print()
 
 
 def markdown(rows: Sequence[Row], seed: int, figures: Sequence[str]) -> str:
-    """The page: every table with its caption and the figures that were drawn."""
+    """The page: every table with its caption, the figures that were drawn, and what is to be read from it."""
+    splits = [split for split in SETS if any(row.split == split for row in rows)]
     parts = [
         "# The paper's tables, measured",
-        f"Written by `scripts/accuracy --mode paper --tables --seed {seed} --out docs`. Every number is measured "
-        "twice: from whole weights, and from the sketches that modelkin keeps (at most 256 KB a model). *Cost* is the "
-        "difference. The models are our small VTHR (`scripts/vthr`), not the paper's.",
+        f"```sh\nscripts/accuracy --mode paper --tables --seed {seed} --out docs\n```",
+        "The command above wrote this page; no number in it was written by hand. The paper is *On the Origin of "
+        "Llamas: Model Tree Heritage Recovery* (Horwitz, Shul, Hoshen, 2024), and the method is the paper's "
+        "(`indexer/paper.py`), not modelkin's own, which `scripts/accuracy` measures. Every number is measured twice: "
+        "from whole weights, and from the sketches that modelkin keeps (at most 256 KB a model). *Both* stands where "
+        "they agree; *cost* is whole weights less sketches. The models are those of `scripts/vthr`, not the paper's: "
+        "tiny networks, briefly trained.",
+        "\n".join(f"- **{split}**: {SETS[split]}" for split in splits),
+        "## Where the paper has a number",
+        _markdown_table(*summary(rows)),
     ]
     for name, found in by_table(rows).items():
         header, cells = grid(found)
         parts += [f"## {name[0].upper()}{name[1:]}", CAPTIONS[name]]
+        if line := reading(name, found):
+            parts.append(f"**Reading.** {line}")
         if FIGURES.get(name) in figures:
             parts.append(f"![{name}]({FIGURES[name]})")
-        lines = [header, ["---"] * len(header), *cells]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(_markdown_table(header, cells))
     return "\n\n".join(parts) + "\n"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.table_rows import GRAPH, Row
-from benchmarks.accuracy.whole_weights import ModelSet, Truth
+from benchmarks.accuracy.whole_weights import Descent, ModelSet
 from indexer.family import Family, TensorColumn
 from indexer.paper import layer_kind
 
@@ -30,7 +30,7 @@ class Course:
     rows: NDArray[np.int64]
 
 
-def courses(truth: Truth) -> list[Course]:
+def courses(truth: Descent) -> list[Course]:
     """Every path down a tree along edges of one stage, as far as it goes: pre-trainings and fine-tunings."""
     n = len(truth.tree)
     child = np.flatnonzero(truth.parent >= 0)
@@ -50,7 +50,7 @@ def courses(truth: Truth) -> list[Course]:
     return found
 
 
-def _continues(truth: Truth, row: int, stage: bool) -> bool:
+def _continues(truth: Descent, row: int, stage: bool) -> bool:
     """Whether a model is itself the outcome of a step of this stage."""
     return bool(truth.parent[row] >= 0 and truth.generalization[row] == stage)
 
@@ -101,14 +101,12 @@ def training_steps(models: ModelSet, family: Family, source: str) -> Iterator[Ro
         for tree in [*dict.fromkeys(run.tree for run in runs), GRAPH] if runs else []:
             steps = _steps(score, [run for run in runs if tree in (run.tree, GRAPH)])
             right = steps > 0 if generalization else steps < 0
-            yield Row(
-                "figure 3", models.split, tree, source, stage, float(right.mean()), of=len(steps),
-                paper=1.0 if tree == GRAPH else None,
-            )  # fmt: skip
+            yield Row("figure 3", models.split, tree, source, stage, float(right.mean()), of=len(steps))
 
 
 def other_scores(models: ModelSet, family: Family, source: str) -> Iterator[Row]:
-    """Figure 14: the share of steps of fine-tuning that go the way most steps go over all trees."""
+    """Figure 14: the share of steps of fine-tuning in which a score rises, tree by tree: 0 or 1 where it is monotonic,
+    and of use where it is the same in all trees."""
     yield from _tallied("figure 14", models, source, {n: statistic(n, models, family) for n in STATISTICS})
 
 
@@ -122,8 +120,6 @@ def layer_types(models: ModelSet, family: Family, source: str) -> Iterator[Row]:
 def _tallied(table: str, models: ModelSet, source: str, scores: dict[str, NDArray[np.float64]]) -> Iterator[Row]:
     runs = [run for run in courses(models.truth) if not run.generalization]
     for name, values in scores.items() if runs else ():
-        sign = -1 if (_steps(values, runs) < 0).mean() >= 0.5 else 1
         for tree in [*dict.fromkeys(run.tree for run in runs), GRAPH]:
-            steps = sign * _steps(values, [run for run in runs if tree in (run.tree, GRAPH)])
-            way = "falls" if sign < 0 else "rises"
-            yield Row(table, models.split, tree, source, f"{name} {way}", float((steps > 0).mean()), of=len(steps))
+            steps = _steps(values, [run for run in runs if tree in (run.tree, GRAPH)])
+            yield Row(table, models.split, tree, source, f"{name} rises", float((steps > 0).mean()), of=len(steps))

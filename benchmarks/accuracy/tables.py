@@ -19,9 +19,10 @@ from rich.console import Console
 from benchmarks.accuracy import figure_panels
 from benchmarks.accuracy.figures import Panel, draw
 from benchmarks.accuracy.sets import collections
+from benchmarks.accuracy.table_captions import FIGURES
 from benchmarks.accuracy.table_distances import clustering, correlation
 from benchmarks.accuracy.table_measurements import Measured, Ranks, measure, rank_workers
-from benchmarks.accuracy.table_pages import FIGURES, markdown, show
+from benchmarks.accuracy.table_pages import markdown, show
 from benchmarks.accuracy.table_recovery import constants, direction, same_recipe, smaller_trees, table_1
 from benchmarks.accuracy.table_rows import Row, as_json
 from benchmarks.accuracy.table_training import layer_types, other_scores, training_steps
@@ -63,7 +64,7 @@ def main(data: Path, seed: int, out: Path | None, json: bool) -> int:
 def _folders(data: Path, seed: int) -> dict[str, Path]:
     root = data / "vthr" / f"seed-{seed}"
     if not any((root / split / "truth.csv").exists() for split in SPLITS):
-        return {found.split: found.folder for found in collections(["vthr"], seed, data) if found.split in SPLITS}
+        return {made.split: made.folder for made in collections([f"vthr/{split}" for split in SPLITS], seed, data)}
     return {split: root / split for split in SPLITS if (root / split / "truth.csv").exists()}
 
 
@@ -103,7 +104,7 @@ def _of_recovery(measured: Measured, seed: int) -> Iterator[Row]:
         return
     yield from table_1(measured)
     if measured.lora:
-        yield from table_1(measured, "l_ft", "l_FT for LoRA")
+        yield from table_1(measured, "l_ft", "LoRA with l_FT")
     yield from constants(measured)
     yield from direction(measured)
     if measured.split in PAPERS_OWN:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from store.errors import StopError
 
-__all__ = ["MISSING", "Truth", "TruthRow", "make_truth", "read_order", "read_truth", "restrict"]
+__all__ = ["MISSING", "Truth", "TruthRow", "generalizing", "make_truth", "read_order", "read_truth", "restrict"]
 
 MISSING = "missing:"
 
@@ -113,6 +113,22 @@ def restrict(truth: Truth, models: Collection[str]) -> Truth:
         stage,
         tree,
     )
+
+
+def generalizing(truth: Truth) -> frozenset[str]:
+    """The models that the paper's method is told are of the generalization stage (T of equation 5).
+
+    The stage of a model is that of the training that made it. A root, which nothing here made, is labelled as most of
+    its children are: section 6.1 labels *all* models of its trees as specialization, foundation models included, for an
+    edge between a root and its child is of one stage whichever way round it is tried.
+    """
+    said = {model: stage == "generalization" for model, stage in truth.stage.items()}
+    votes: dict[str, int] = defaultdict(int)
+    for child, parents in truth.parents.items():
+        for parent in parents - truth.parents.keys() - truth.orphans:
+            votes[parent] += 1 if said.get(child) else -1
+    made = {model for model, yes in said.items() if yes and (model in truth.parents or model in truth.orphans)}
+    return frozenset(made | {root for root, sum_of_votes in votes.items() if sum_of_votes > 0})
 
 
 def read_truth(folder: Path, models: Iterable[str]) -> Truth:

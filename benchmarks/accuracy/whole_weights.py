@@ -7,7 +7,6 @@ over every weight, and the rank of equation 2 is that of the whole difference. N
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.truth import generalizing, read_truth
 from crawl.folder import FolderSource
 from crawl.model_sketch import sketch_model
 from crawl.readers import Readers
@@ -28,19 +28,18 @@ from store.dtypes import DTYPES
 from store.errors import StopError
 from store.records import Model, TensorSketch
 
-__all__ = ["ModelSet", "Truth", "read_set", "sketch_family", "whole_family"]
+__all__ = ["Descent", "ModelSet", "read_set", "sketch_family", "whole_family"]
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What is known of n models, in the order of a set."""
+class Descent:
+    """What is true of n models, and what of it the paper is told; in the order of a set."""
 
     tree: tuple[str, ...]
     parent: NDArray[np.int64]
     """n: the row of the parent, -1 for a root."""
     generalization: NDArray[np.bool_]
-    """n: whether a model was trained from its parent in the generalization stage; roots count as specialization, as all
-    models of the paper's section 6.1 do."""
+    """n: T of equation 5, roots labelled as their children are."""
     lora: bool
     """Whether every child was tuned by LoRA: the paper is told."""
 
@@ -55,33 +54,32 @@ class ModelSet:
     models: tuple[Model, ...]
     roles: Mapping[str, str]
     """Tensor of the backbone -> role."""
-    truth: Truth
+    truth: Descent
 
 
 def read_set(folder: Path) -> ModelSet:
-    """Sketch every model below `folder` and read `folder/truth.csv` (child, parent, relation, stage, tree, ...).
+    """Sketch every model below `folder` and read `folder/truth.csv`, in which every model has one parent or none.
 
     Raises StopError when a model of the truth is not there or is of another architecture.
     """
-    with (folder / "truth.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
     source = FolderSource(folder)
     refs = {ref.name: ref for ref in source.models() if isinstance(ref, ModelRef)}
-    missing = sorted({row["child"] for row in rows} - set(refs))
-    if missing:
-        raise StopError(f"{folder}: expected the models that truth.csv names, {len(missing)} are missing: {missing[0]}")
+    known = read_truth(folder, refs)
+    names = known.models
     with ThreadPoolExecutor(2, thread_name_prefix="sketch") as pool:
-        sketched = list(pool.map(lambda row: sketch_model(source, refs[row["child"]], budget=0), rows))
+        sketched = list(pool.map(lambda name: sketch_model(source, refs[name], budget=0), names))
     architectures = {found.model.architecture for found in sketched}
     if len(architectures) > 1:
         raise StopError(f"{folder}: expected models of one architecture, found {len(architectures)}")
-    order = sorted(range(len(rows)), key=lambda at: (sketched[at].model.content_hash, rows[at]["child"]))
-    place = {rows[at]["child"]: new for new, at in enumerate(order)}
-    truth = Truth(
-        tuple(rows[at]["tree"] for at in order),
-        np.array([place.get(rows[at]["parent"], -1) for at in order], np.int64),
-        np.array([bool(rows[at]["parent"]) and rows[at]["stage"] == "generalization" for at in order]),
-        {row["relation"] for row in rows if row["parent"]} == {"lora"},
+    order = sorted(range(len(names)), key=lambda at: (sketched[at].model.content_hash, names[at]))
+    place = {names[at]: new for new, at in enumerate(order)}
+    up = {child: min(parents) for child, parents in known.parents.items()}
+    told = generalizing(known)
+    truth = Descent(
+        tuple(known.tree.get(names[at], "") for at in order),
+        np.array([place[up[names[at]]] if names[at] in up else -1 for at in order], np.int64),
+        np.array([names[at] in told for at in order]),
+        {known.relation.get(child) for child in known.parents} == {"lora"},
     )
     roles = {name: role for name, _, _, role in sketched[0].backbone}
     return ModelSet(folder.name, folder, tuple(sketched[at].model for at in order), roles, truth)
