@@ -6,6 +6,7 @@ exactly, hung on it, and kept out of the search for parents.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import ml_dtypes
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family
+from indexer.lattice import Steps, find_steps, lattice_pairs
+from indexer.quantized import rounded_at_zero, rounded_to
 
 __all__ = ["derivation", "find_derived"]
 
@@ -24,7 +27,11 @@ _LATTICES: Final[tuple[tuple[str, Any], ...]] = (
 )
 _LEAST_ZEROS: Final = 0.02
 """Share of weights that must have become zero for "pruned"."""
-
+_TRIED: Final = 8
+_ROUNDS: Final = 4
+"""How often the search is done again with what the nearest were computed from."""
+_CLOSE: Final = 1.02
+"""Sources whose squared distances are within this factor explain a copy equally well."""
 
 _SHORT: Final = ("I", "U", "F8")
 
@@ -33,11 +40,14 @@ def _fraction(hit: NDArray[np.bool_]) -> float:
     return float(hit.mean()) if hit.size else 0.0
 
 
-def derivation(family: Family, a: int, b: int) -> str | None:
+def derivation(
+    family: Family, a: int, b: int, steps: Sequence[Steps] | None = None, *, twice: bool = False
+) -> str | None:
     """How row b was computed from row a: "cast", "quantized", "pruned", or None when it was not.
 
-    cast: rounding a to a shorter float gives b. pruned: b is a with more zeros. quantized: in most tensors b takes few
-    values on an even lattice, and differs from a by at most half a step.
+    cast: rounding a to a shorter float gives b. pruned: b is a with more zeros. quantized: b lies on lattices and
+    within half a step of a, or what became zero says so. `steps` is `find_steps` of b, found here when not given.
+    With `twice`, a quantised b may have been pruned besides.
     """
     if not (family.present[a] & family.present[b]).all():
         return None
@@ -47,43 +57,35 @@ def derivation(family: Family, a: int, b: int) -> str | None:
     if float(family.zeros[b] - family.zeros[a]) >= _LEAST_ZEROS:
         kept = y != 0
         # Rounding on the way out (a pruned copy saved in bfloat16) stays within 1/256 of a value.
-        if _fraction(np.abs(y[kept] - x[kept]) <= np.abs(x[kept]) / 256) >= 0.999:
+        slack = 1 / 256 if family.precision[b] > family.precision[a] else 0.0
+        if _fraction(np.abs(y[kept] - x[kept]) <= slack * np.abs(x[kept])) >= 0.999:
             return "pruned"
-    for _, dtype in _LATTICES:
-        with np.errstate(over="ignore"):
-            if not np.array_equal(x[:32].astype(dtype).astype(np.float64), y[:32]):
-                continue
-            forwards = _fraction(x.astype(dtype).astype(np.float64) == y)
-            backwards = _fraction(y.astype(dtype).astype(np.float64) == x)
-        if forwards >= 0.999 and not backwards >= 0.999:
-            return "cast"
-    return "quantized" if _few_levels(family, b) and _on_lattice(family, a, b) else None
+    if _is_cast(family, a, b):
+        return "cast"
+    steps = find_steps(family, b, lattice_pairs(family)) if steps is None else steps
+    if rounded_to(family, a, b, steps, zeros=not twice):
+        return "quantized"
+    if twice or family.zeros[b] <= family.zeros[a]:
+        return None
+    tensor = np.repeat(np.arange(len(family.measured)), np.diff(family.starts))
+    return "quantized" if rounded_at_zero(x, y, tensor) else None
 
 
-def _few_levels(family: Family, row: int) -> bool:
-    """Does a sampled value of the largest tensor often come twice? A cheap question before the exact one."""
-    t = int(np.argmax(family.elements))
-    values = family.samples[row, family.starts[t] : family.starts[t + 1]]
-    return len(np.unique(values)) <= 0.9 * len(values)
-
-
-def _on_lattice(family: Family, a: int, b: int) -> bool:
+def _is_cast(family: Family, a: int, b: int) -> bool:
+    """Biases and norms included: where they were trained, equal weights are no cast."""
     x, y = family.samples[a], family.samples[b]
-    hits = total = 0.0
-    for t, (first, last) in enumerate(zip(family.starts[:-1], family.starts[1:], strict=True)):
-        xs, ys = x[first:last], y[first:last]
-        if np.array_equal(xs, ys):
-            continue
-        total += family.elements[t]
-        levels = np.unique(ys)
-        if len(levels) < 2 or len(levels) > 0.9 * len(np.unique(xs)):
-            continue
-        steps = np.diff(levels)
-        step = float(np.min(steps))
-        even = np.abs(steps / step - np.round(steps / step)) < 0.05 * np.maximum(1, np.round(steps / step) ** 0.5)
-        if even.mean() >= 0.9 and float(np.quantile(np.abs(xs - ys), 0.99)) <= 0.55 * step:
-            hits += family.elements[t]
-    return total > 0 and hits >= 0.5 * total
+    for _, dtype in _LATTICES:
+        if np.array_equal(_cast(x[:32], dtype), y[:32]):
+            both = [t.samples[[a, b]] for t in family.tensors if t.role == "vector" and t.present[[a, b]].all()]
+            x, y = np.concatenate([family.samples[[a, b]], *both], axis=1)
+            if _fraction(_cast(x, dtype) == y) >= 0.999 > _fraction(_cast(y, dtype) == x):
+                return True
+    return False
+
+
+def _cast(values: NDArray[np.float64], dtype: Any) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.asarray(values.astype(dtype).astype(np.float64))
 
 
 def find_derived(
@@ -92,29 +94,82 @@ def find_derived(
     """Row -> (row that it was computed from, relation), over one component; `squared` and `correlation` are n x n.
 
     Models stored as integers or float8 whose scales lie elsewhere have no distance to speak of, but a correlation: they
-    hang on the float model that they correlate with most. Of the rest, only the eight nearest are tried: what a model
-    was computed from is nearer than what it was trained from. A circle cannot arise: each relation loses information.
+    hang on the float model that they correlate with most. Of the rest, only the nearest are tried, and what those were
+    computed from: all copies of one source lie about as far from a coarse copy as the source does. A circle cannot
+    arise: each relation loses information.
     """
-    found: dict[int, tuple[int, str]] = {}
     short = _short(family)
-    for b in range(len(family)):
-        if short[b] and not short.all():
-            a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
-            found[b] = (a, derivation(family, a, b) or "quantized")
-            continue
-        near = [int(a) for a in np.argsort(squared[b], kind="stable")[:9] if a != b and np.isfinite(squared[b, a])]
-        sources = {a: relation for a in near if (relation := derivation(family, a, b)) is not None}
-        if not sources:
-            continue
-        # A pruned model fits a cast of its original nearly as well as the original: the closest in its own values wins,
-        # and of those that are as close, the one that rounding has not touched.
-        kept = family.samples[b] != 0
-        apart = {a: float(((family.samples[a] - family.samples[b])[kept] ** 2).sum()) for a in sources}
-        close = 1.02 * min(apart.values())
-        best = min(sources, key=lambda a: (apart[a] > close, family.precision[a], apart[a], a))
-        if not _leads_to(found, best, b):
-            found[b] = (best, sources[best])
+    hung: dict[int, tuple[int, str]] = {}
+    for b in np.flatnonzero(short).tolist() if not short.all() else []:
+        a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
+        hung[b] = (a, derivation(family, a, b) or "quantized")
+    nearest = {b: _nearest(family, squared, b) for b in range(len(family)) if b not in hung}
+    pairs = lattice_pairs(family)
+    copies = {b: _Copy(family, b, find_steps(family, b, pairs)) for b in nearest}
+    found: dict[int, tuple[int, str]] = {}
+    for _ in range(_ROUNDS):
+        before, found = found, dict(hung)
+        for b, near in nearest.items():
+            source = copies[b].source([*near, *(before[a][0] for a in near if a in before)])
+            if source is not None and not _leads_to(found, source[0], b):
+                found[b] = source
+        if found == before or not found:
+            break
     return found
+
+
+def _nearest(family: Family, squared: NDArray[np.float64], b: int) -> list[int]:
+    """The eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros first."""
+    reached = np.isfinite(squared[b])
+    reached[b] = False
+    near = [int(a) for a in np.argsort(np.where(reached, squared[b], np.inf), kind="stable")[:_TRIED] if reached[a]]
+    if family.zeros[b] - family.zeros[reached].min(initial=1.0) >= _LEAST_ZEROS:
+        kept = np.flatnonzero(family.samples[b])
+        y = family.samples[b, kept]
+        apart = np.array(
+            [((x[kept] - y) ** 2).sum() if ok else np.inf for x, ok in zip(family.samples, reached, strict=True)]
+        )
+        near += [int(a) for a in np.lexsort((family.zeros, apart))[:_TRIED] if reached[a]]
+    return near
+
+
+class _Copy:
+    """A row that may be a copy, and what has been asked about it."""
+
+    def __init__(self, family: Family, row: int, steps: Sequence[Steps]) -> None:
+        self._family, self._row, self._steps = family, row, steps
+        self._known: dict[tuple[int, bool], str | None] = {}
+
+    def source(self, rows: Iterable[int]) -> tuple[int, str] | None:
+        """(the row among `rows` that it was computed from, relation), or None."""
+        candidates = sorted({a for a in rows if a != self._row})
+        for twice in (False, True) if self._steps else (False,):
+            sources = {a: relation for a in candidates if (relation := self._derivation(a, twice))}
+            if sources:
+                casts = [a for a, relation in sources.items() if relation == "cast"]
+                best = _best(self._family, self._row, casts or sources)
+                return best, sources[best]
+        return None
+
+    def _derivation(self, a: int, twice: bool) -> str | None:
+        if (a, twice) not in self._known:
+            relation = derivation(self._family, a, self._row, self._steps, twice=twice)
+            # What is a cast of this very row is nothing that the row came from.
+            self._known[a, twice] = None if relation and _is_cast(self._family, self._row, a) else relation
+        return self._known[a, twice]
+
+
+def _best(family: Family, b: int, sources: Iterable[int]) -> int:
+    """The source that is closest in the values that b kept.
+
+    Of those that are as close, the one with the fewest zeros: several levels of magnitude pruning from one source share
+    all values that they keep, and those of the lower level nest in the higher; whoever prunes a pruned model further
+    trains it in between. Of those, the one that rounding has not touched.
+    """
+    kept = family.samples[b] != 0
+    apart = {a: float(((family.samples[a] - family.samples[b])[kept] ** 2).sum()) for a in sources}
+    close = _CLOSE * min(apart.values())
+    return min(sources, key=lambda a: (apart[a] > close, family.zeros[a], family.precision[a], apart[a], a))
 
 
 def _short(family: Family) -> NDArray[np.bool_]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from indexer.family import Family
 
-__all__ = ["difference_rank"]
+__all__ = ["ROUNDING", "difference_rank"]
 
 # Relative rounding of one stored value, half a unit in the last place.
-_ROUNDING: Final = {"F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
+ROUNDING: Final = {"F64": 2.0**-53, "F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
 
 
 def difference_rank(family: Family, a: int, b: int, tensors: Collection[str] | None = None) -> tuple[int, int] | None:
@@ -39,7 +39,7 @@ def difference_rank(family: Family, a: int, b: int, tensors: Collection[str] | N
         k = int(np.sqrt(difference.size))
         values = np.linalg.svd(difference.reshape(k, k), compute_uv=False)
         size = np.sqrt(max(tensor.sum_squares[a], tensor.sum_squares[b]) / tensor.elements)
-        eps = max(_ROUNDING.get(tensor.dtypes[row], 2.0**-24) for row in (a, b))
+        eps = max(ROUNDING.get(tensor.dtypes[row], 2.0**-24) for row in (a, b))
         # Rounding noise is independent from value to value: a band sum of elements / k^2 values, k x k of them.
         noise = size * eps * np.sqrt(tensor.elements) / k
         floor = 4.0 * np.sqrt(k) * noise + 1e-6 * float(np.abs(projection[a]).max()) * np.sqrt(k)

@@ -22,9 +22,10 @@ from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
 from indexer.orphans import adopt
 from indexer.pairs import nearest_pairs
-from indexer.partial import frozen_evidence, told_apart
-from indexer.rank import difference_rank
+from indexer.partial import told_apart
+from indexer.relation import trained_relation
 from indexer.shortlist import nearest
+from indexer.trained_copies import onto_copies
 from indexer.weighing import weigh
 from store.records import Edge, Evidence, Inferred, Merge, Pair
 
@@ -99,7 +100,8 @@ def solve_component(family: Family, metadata: Metadata | None = None, *, infer: 
         merges = merge_rows(inner, merged)
         prior = inheritance_costs(inner) + (weighing.prior() if weighing is not None else 0.0)
         ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, prior)
-        edges += name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
+        trained = name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
+        edges += onto_copies(tree, derived, trained)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         if weighing is not None:
             edges = weighing.told(family, edges)
@@ -152,9 +154,7 @@ def _core_edges(
         root = parent
         while ancestry.parent[root] >= 0:
             root = int(ancestry.parent[root])
-        rank = difference_rank(family, parent, int(child))
-        # A difference that fills the projection has no low rank that could be seen.
-        lora = rank is not None and 0 < rank[0] <= rank[1] // 2
+        relation, told = trained_relation(family, parent, int(child))
         runner_up = int(ancestry.runner_up[child])
         evidence = [
             *_ancestor_evidence(family, squared, root, parent, int(child), runner_up),
@@ -163,16 +163,13 @@ def _core_edges(
                 for name, value in cues(parent, int(child)).items()
                 if value != 0.0
             ),
+            *told,
         ]
-        if lora and rank is not None:
-            evidence.append(Evidence("rank", float(rank[0]), 0.0, f"the difference has rank {rank[0]}"))
-        frozen = None if lora else frozen_evidence(family, parent, int(child))
-        evidence += [frozen] if frozen else []
         edges.append(
             Edge(
                 child_id=int(family.model_ids[child]),
                 parent_id=int(family.model_ids[parent]),
-                relation="lora" if lora else "partial" if frozen else "finetune",
+                relation=relation,
                 distance=_rms(family, squared[parent, child]),
                 confidence=float(ancestry.confidence[child]),
                 runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,

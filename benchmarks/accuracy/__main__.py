@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.accuracy.printing import rounded, show, show_pools
+from benchmarks.accuracy.relations import relation_row, show_relations
 from benchmarks.accuracy.reliability import Judged, draw, pooled, summary
 from benchmarks.accuracy.score import judged, score
 from benchmarks.accuracy.sets import DEFAULT_SETS, Collection, collections, default_data
@@ -40,6 +41,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--reliability", type=Path, metavar="SVG", help="draw confidence against the share right")
+    parser.add_argument("--relations", action="store_true", help="only: are the types of edges right?")
     parser.add_argument(
         "--tables", action="store_true",
         help="in place of a line a set: every table and figure of the MoTHer paper on vthr (table 1 and its ablation, "
@@ -65,6 +67,7 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             "--sets": options.sets != list(DEFAULT_SETS),
             "--use-metadata": options.use_metadata,
             "--reliability": options.reliability is not None,
+            "--relations": options.relations,
         }
         if wrong := [name for name, given in aside.items() if given]:
             parser.error(f"--tables goes without {', '.join(wrong)}")
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from benchmarks.accuracy import tables
 
             return tables.main(data, options.seed, options.out, options.json)
-        return _measure(options, data)
+        return (_relations if options.relations else _measure)(options, data)
     except ModelkinError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -115,6 +118,22 @@ def _measure(options: argparse.Namespace, data: Path) -> int:
         # What --json prints on standard output is one line a set, split and mode.
         show_pools(summary(pools), Console(stderr=options.json))
         draw(pools, options.reliability)
+    return 0
+
+
+def _relations(options: argparse.Namespace, data: Path) -> int:
+    rows = []
+    for collection in collections(options.sets, options.seed, data):
+        print(f"{collection.set} {collection.split} relations", file=sys.stderr, flush=True)
+        *_, (split, task) = tasks(collection)
+        found = solve(replace(task, use_metadata=options.use_metadata), "default")
+        assert found is not None
+        named = {"set": collection.set, "split": split}
+        rows.append({**named, **relation_row(task.truth, found, collection.folder)})
+        if options.json:
+            print(json.dumps(rows[-1]), flush=True)
+    if not options.json:
+        show_relations(rows, Console())
     return 0
 
 

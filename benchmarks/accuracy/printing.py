@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["rounded", "show", "show_pools"]
+__all__ = ["rounded", "show", "show_pools", "show_table"]
 
 DIGITS: Final = 4
 
@@ -57,6 +57,17 @@ def show_pools(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for row in rows:
         table.add_row(row["pool"], *(_cell(row[key]) for key in keys))
     _print(table, console)
+
+
+def show_table(
+    names: Sequence[str], figures: Sequence[str], lines: Sequence[Sequence[object]], console: Console
+) -> None:
+    """Lines under the columns `names`, which are words, and `figures`, which are numbers; nothing without lines."""
+    if lines:
+        table = _table(names, figures)
+        for line in lines:
+            table.add_row(*map(str, line))
+        _print(table, console)
 
 
 def _table(names: Sequence[str], figures: Sequence[str]) -> Table:

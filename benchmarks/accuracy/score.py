@@ -32,6 +32,8 @@ class Found:
     confidence: Mapping[str, float] | None = None
     """Child -> probability that its parent is right; None when the method has none."""
     relation: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Child -> cue -> value."""
     more_parents: Mapping[str, frozenset[str]] | None = None
     """Child -> all parents of a merge; None when the method knows no merges."""
     stage: Mapping[str, str] | None = None

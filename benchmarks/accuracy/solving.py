@@ -100,6 +100,7 @@ def solve(task: Task, mode: str) -> Found | None:
         cluster,
         {child: edge.confidence for child, edge in edges.items()} if mode == "default" else None,
         {child: edge.relation for child, edge in edges.items()},
+        {child: {e.cue: e.value for e in edge.evidence} for child, edge in edges.items()},
         seconds=time.perf_counter() - started,
         inferred=inferred,
     )
