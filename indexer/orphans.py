@@ -46,7 +46,7 @@ def adopt(
     `parent` (n; -1 for the root) and `edges` are the tree as found among the models alone, `squared` their n x n
     distances. What an edge was without inference stays its runner-up. Rows of `merges` and what was trained from them
     are no evidence: a merge lies between others because it was computed so. Where a card names the parent, `declared`
-    (n), the edge stays.
+    (n), the edge stays, and so it does where `edges` hang a model on a copy of its parent.
     """
     trained = _trained(parent, merges)
     if trained.size < 3:
@@ -74,11 +74,14 @@ def adopt(
     def direction(u: int, v: int) -> float:
         return sum(log_odds(name, value) for name, value in cues(u, v).items() if name != "kurtosis")
 
-    tree = infer(squared, parent, rest.norms.sum(axis=1), direction, declared)
+    above = {edge.child_id: edge.parent_id for edge in edges}
+    ids = [*map(int, family.model_ids)]
+    held = np.array([up >= 0 and above.get(ids[row], ids[up]) != ids[up] for row, up in enumerate(parent)], bool)
+    tree = infer(squared, parent, rest.norms.sum(axis=1), direction, held if declared is None else held | declared)
     if not tree.shared.size:
         return list(edges), ()
     nodes = _nodes(family, tree)
-    ids = [*map(int, family.model_ids), *(node.inferred_id for node in nodes)]
+    ids += [node.inferred_id for node in nodes]
     before = {edge.child_id: edge for edge in edges}
     values = float(rest.elements.sum())
     for row, up in enumerate(map(int, tree.parent)):
