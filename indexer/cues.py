@@ -45,6 +45,9 @@ of weights times 50. counter: sign of the difference (right on 29 of 29 publishe
 of the fall over layers (eq. 3 layer by layer); its sign is a property of the training stage, so it is not summed with
 the rest but judged over a whole tree (`indexer.ancestry`)."""
 
+FEW: Final = 3.0
+"""Layers that a misfit must be measured on to be half believed."""
+
 PairCues = Mapping[str, float]
 
 
@@ -79,8 +82,10 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     p, c = family.norms[a][moved], family.norms[b][moved]
     forwards = increments(p, c, distance, n, m)
     backwards = increments(c, p, distance, n, m)
+    # A mean over few layers is hardly one.
+    trust = moved.sum() / (moved.sum() + FEW)
     for at, name in enumerate(("increment_spread", "increment_zero")):
-        cues[name] = float(np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
+        cues[name] = float(trust * np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
     cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
     cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
     return cues

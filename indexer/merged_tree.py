@@ -16,7 +16,7 @@ from store.records import Edge, Evidence, Merge
 
 __all__ = ["merge_rows", "name_merges", "recover_with_merges"]
 
-_ASIDE: Final = 0.35
+_ASIDE: Final = 0.25
 """Part of the way from a merge to one of its parents that a model trained from the merge may seem to have gone: 0, but
 for noise and drift; one trained from that parent has gone all of it."""
 _BELOW: Final = 0.9

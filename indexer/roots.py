@@ -33,6 +33,8 @@ WEIGHTS: Final = np.array([1.2, 1.0, 0.5, 0.7, 0.6, 0.85, 1.0, 0.65, 1.0])
 OF_ALL: Final = ("increment_spread", "increment_zero", "counter")
 WITNESSES: Final = 9
 """Models of which a cue's mean from the root to all is taken as independent, at most: trained alike, they err alike."""
+BY_CHANCE: Final = 1.5
+"""Log-odds that the best of a model's neighbours has without being its parent: no credit to a tree with this root."""
 SPECIALIZATION: Final = 0.65
 """Prior probability that a tree's edges are specialization: most published children are fine-tuned."""
 STRAY: Final = 0.1
@@ -85,7 +87,7 @@ def root_features(
     along = (
         -tree.cost,
         float(stage),
-        float(tree.regressed[tree.parent[inner], inner].sum()),
+        float((tree.regressed[tree.parent[inner], inner] - BY_CHANCE).sum()),
         float(adjacent[tree.parent[child], child].sum()),
         -float(np.log(subtree_sizes(tree.parent)).sum()),
     )

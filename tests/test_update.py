@@ -23,8 +23,8 @@ def _models() -> dict[str, Weights]:
     """Two families of one architecture, two of another, a copy and a stranger; without d/c0 the fourth has an ancestor
     that is missing."""
     models: dict[str, Weights] = {}
-    for family, layers in (("a", 3), ("b", 3), ("c", 2)):
-        root = start(ord(family), layers=layers, width=40)
+    for family, layers in (("a", 6), ("b", 6), ("c", 5)):
+        root = start(ord(family), layers=layers, width=48)
         models[f"{family}/root"] = root
         for i in range(2):
             models[f"{family}/c{i}"] = grow(root, 10 * i + ord(family), 0.1)
@@ -36,7 +36,7 @@ def _models() -> dict[str, Weights]:
         models[f"d/c0-g{i}"] = grow(models["d/c0"], 10 * i + 2, 0.1)
     models["a/z-copy"] = {name: w.copy() for name, w in models["a/c0"].items()}
     models["a/merge"] = {name: (w + models["a/c1-g"][name]) / 2 for name, w in models["a/c0"].items()}
-    models["stranger"] = start(999, layers=3, width=40)
+    models["stranger"] = start(999, layers=6, width=48)
     return models
 
 
