@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from indexer.ancestry import Ancestry, recover
 from indexer.combination import Combination
 from indexer.family import Family
+from indexer.roots import WEIGHTS
 from store.records import Edge, Evidence, Merge
 
 __all__ = ["merge_rows", "name_merges", "recover_with_merges"]
@@ -28,6 +29,7 @@ def recover_with_merges(
     cues: Callable[[int, int], dict[str, float]],
     merges: Mapping[int, Combination],
     prior: NDArray[np.float64] | None = None,
+    root_weights: NDArray[np.float64] = WEIGHTS,
 ) -> Ancestry:
     """As `recover`, with each merge on its main parent.
 
@@ -36,7 +38,7 @@ def recover_with_merges(
     part as if it had been trained from the main parent.
     """
     if not merges:
-        return recover(squared, cues, prior)
+        return recover(squared, cues, prior, root_weights)
     n = len(squared)
     rows = np.array([row for row in range(n) if row not in merges], np.int64)
     tuned = _trained_from(squared, rows, merges)
@@ -46,6 +48,7 @@ def recover_with_merges(
         squared[np.ix_(rows, rows)],
         lambda u, v: cues(int(rows[u]), int(rows[v])),
         None if prior is None else prior[np.ix_(np.append(rows, n), rows)],
+        root_weights,
     )
     found = Ancestry(np.full(n, -1), np.ones(n), np.full(n, -1), np.zeros(n))
     for name in ("parent", "runner_up"):

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from indexer.ancestry import Ancestry, ancestor_costs
 from indexer.components import find_components
 from indexer.copies import copy_edges, group_copies
-from indexer.cues import CUES, log_odds, measure_cues
+from indexer.core import find_core
+from indexer.cues import CUES, log_odds
 from indexer.derived import find_derived
 from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
-from indexer.inheritance import inheritance_costs
-from indexer.merge import find_merges
 from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
 from indexer.orphans import adopt
 from indexer.pairs import nearest_pairs
 from indexer.partial import told_apart
 from indexer.relation import trained_relation
+from indexer.roots import WEIGHTS
 from indexer.shortlist import nearest
+from indexer.stage import all_stages, infer_stages
 from indexer.trained_copies import onto_copies
 from indexer.weighing import weigh
 from store.records import Edge, Evidence, Inferred, Merge, Pair
@@ -49,6 +50,8 @@ class Component:
     merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
     """Ancestors that no model is."""
+    stages: tuple[str, ...] = ()
+    """Training stage of each row; empty where it was not asked for."""
 
 
 def split(family: Family) -> list[NDArray[np.int64]]:
@@ -65,10 +68,16 @@ def split(family: Family) -> list[NDArray[np.int64]]:
     return parts
 
 
-def solve_component(family: Family, metadata: Metadata | None = None, *, infer: bool = True) -> Component:
+def solve_component(
+    family: Family,
+    metadata: Metadata | None = None,
+    *,
+    infer: bool = True,
+    root_weights: NDArray[np.float64] = WEIGHTS,
+) -> Component:
     """Solve a family that is one component (see `split`); without `metadata`, from its weights alone.
 
-    `infer` ancestors that are not in it.
+    `infer` ancestors that are not in it. `root_weights` are those of `indexer.roots.FEATURES`.
     """
     copies = group_copies(family, metadata)
     originals = np.array(list(copies), np.int64)
@@ -77,40 +86,34 @@ def solve_component(family: Family, metadata: Metadata | None = None, *, infer: 
     pairs: tuple[Pair, ...] = ()
     merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
+    stage: dict[int, str] = {}
     if len(tree) > 1:
         measured = _measure(tree, normalised(tree))
         squared = _matrix(measured, measured.squared, len(tree), 0.0, np.inf)
         correlation = _matrix(measured, measured.correlation, len(tree), 1.0, -np.inf)
         derived = find_derived(tree, squared, correlation)
-        core = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
-        inner = tree.take(core)
-        inside = squared[np.ix_(core, core)]
-        cached: dict[tuple[int, int], dict[str, float]] = {}
-
-        def cues(u: int, v: int) -> dict[str, float]:
-            if (u, v) not in cached:
-                cached[u, v] = measure_cues(inner, u, v)
-            return cached[u, v]
-
         weighing = None
         if metadata is not None:
             sources = {int(originals[row]): int(originals[source]) for row, (source, _) in derived.items()}
             weighing = weigh(family, metadata, copies, sources)
-        merged = find_merges(inner, inside)
-        merges = merge_rows(inner, merged)
-        prior = inheritance_costs(inner) + (weighing.prior() if weighing is not None else 0.0)
-        ancestry = recover_with_merges(told_apart(inner, inside), cues, merged, prior)
-        trained = name_merges(inner, _core_edges(inner, inside, ancestry, cues), merged)
+        core = find_core(tree, squared, derived, None if weighing is None else weighing.prior())
+        inner, inside = core.family, core.squared
+        merges = merge_rows(inner, core.merges)
+        ancestry = recover_with_merges(told_apart(inner, inside), core.cues, core.merges, core.prior, root_weights)
+        trained = name_merges(inner, _core_edges(inner, inside, ancestry, core.cues), core.merges)
         edges += onto_copies(tree, derived, trained)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         if weighing is not None:
             edges = weighing.told(family, edges)
         if infer:
             declared = weighing.confirmed(ancestry.parent) if weighing is not None else None
-            edges, inferred = adopt(inner, inside, ancestry.parent, edges, cues, set(merged), declared)
+            edges, inferred = adopt(inner, inside, ancestry.parent, edges, core.cues, set(core.merges), declared)
+        stage = dict(zip(inner.model_ids.tolist(), infer_stages(inner, ancestry.parent, inside), strict=True))
         pairs = nearest_pairs(tree, measured)
     edges += copy_edges(family, metadata)
-    return Component(np.arange(len(family)), tuple(sorted(edges, key=lambda e: e.child_id)), pairs, merges, inferred)
+    stages = all_stages(family.model_ids.tolist(), stage, edges)
+    by_child = tuple(sorted(edges, key=lambda e: e.child_id))
+    return Component(np.arange(len(family)), by_child, pairs, merges, inferred, stages)
 
 
 def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:

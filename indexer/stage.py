@@ -8,6 +8,7 @@ root has tails to lose.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from indexer.cues import measure_cues
 from indexer.family import Family
+from store.records import Edge
 
-__all__ = ["STAGES", "infer_stages", "initialised"]
+__all__ = ["STAGES", "all_stages", "infer_stages", "initialised"]
 
 STAGES: Final = ("generalization", "specialization")
 
@@ -43,9 +45,8 @@ def initialised(family: Family) -> NDArray[np.bool_]:
     return np.asarray(np.all([(t.minimum == t.maximum) | ~t.present for t in vectors], axis=0))
 
 
-def infer_stages(family: Family, parent: NDArray[np.int64], squared: NDArray[np.float64]) -> NDArray[np.int64]:
-    """n: 0 for generalization, 1 for specialization (STAGES), from parents (n; -1 for roots) and n x n squared
-    distances."""
+def infer_stages(family: Family, parent: NDArray[np.int64], squared: NDArray[np.float64]) -> list[str]:
+    """n of STAGES, from parents (n; -1 for roots) and n x n squared distances."""
     n = len(parent)
     stage = np.zeros(n, np.int64)
     children = np.bincount(parent[parent >= 0], minlength=n)
@@ -61,7 +62,7 @@ def infer_stages(family: Family, parent: NDArray[np.int64], squared: NDArray[np.
             odds += RESTART * float(np.clip(step, -_STEP_LIMIT, _STEP_LIMIT))
         odds += SIBLINGS * bool(children[p] > 1) + TAILS * measure_cues(family, p, int(v))["kurtosis"]
         stage[v] = 1 if stage[p] or odds > 0 else 0
-    return stage
+    return [STAGES[at] for at in stage]
 
 
 def _parents_first(parent: NDArray[np.int64]) -> list[int]:
@@ -73,3 +74,17 @@ def _parents_first(parent: NDArray[np.int64]) -> list[int]:
     for v in order:
         order.extend(below.get(v, ()))
     return order
+
+
+def all_stages(model_ids: Iterable[int], known: Mapping[int, str], edges: Iterable[Edge]) -> tuple[str, ...]:
+    """A stage each: a model's own, or that of what it is a copy of or was computed from, as no training made it."""
+    above = {edge.child_id: edge.parent_id for edge in edges}
+
+    def stage_of(model_id: int) -> str:
+        seen = set()
+        while model_id not in known and model_id in above and model_id not in seen:
+            seen.add(model_id)
+            model_id = above[model_id]
+        return known.get(model_id, STAGES[0])
+
+    return tuple(stage_of(int(model_id)) for model_id in model_ids)

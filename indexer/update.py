@@ -170,6 +170,7 @@ def _update_architecture(
             (part, solve_component(family.take(part), m, infer=infer)) for part, m in zip(solve, told, strict=True)
         ]
     trees = []
+    stages: dict[int, str] = {}
     added = closed = 0
     for part, component in found:
         ids = [int(i) for i in family.model_ids[part]]
@@ -180,7 +181,8 @@ def _update_architecture(
         write_merges(c, writer.run_id, component.merges, ids)
         replace_pairs(c, component.pairs, ids)
         trees += _trees(ids, component)
-    replace_components(c, trees, [])
+        stages |= zip(ids, component.stages, strict=False)
+    replace_components(c, trees, [], stages)
     return len(found), added, closed
 
 

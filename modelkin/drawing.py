@@ -96,6 +96,8 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
             yield f"  merged from {shares}"
         yield f"  distance {cell(e.distance, 4)}, confidence {cell(e.confidence, 3)}"
         yield f"  in the tree of {plain(e.root)}: {counted(e.members, 'model')}, this one at depth {e.depth}"
+    if e.stage:
+        yield f"  made by {plain(e.stage)} training"
     if e.evidence:
         rows = [
             (f"    {plain(each.cue)}", cell(each.value, 4), f"{each.log_odds:+.2f}", plain(each.says))

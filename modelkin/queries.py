@@ -122,7 +122,7 @@ EXPLAIN: Final = f"""
         label(m.name, m.source) as model,
         label(p.name, p.source) as parent,
         label(r.name, r.source) as root,
-        c.depth, c.members,
+        c.depth, c.members, c.stage,
         e.relation, e.distance, e.confidence,
         e.valid_from_run as since_run,
         e.evidence,
@@ -158,7 +158,7 @@ MODELS: Final = """
         label(m.name, m.source) as name,
         label(p.name, p.source) as parent,
         label(r.name, r.source) as root,
-        c.depth,
+        c.depth, c.stage,
         m.architecture, m.dtype, m.parameters, m.tensors, m.bytes_total, m.bytes_read,
         m.created_at, m.modified_at, m.revision, m.source
     from live_models m

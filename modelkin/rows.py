@@ -170,6 +170,8 @@ class Explanation:
     depth: int
     members: int
     """Models in its tree, itself included."""
+    stage: str | None
+    """Training that made it: generalization or specialization; None where it was not asked for."""
     relation: str | None
     distance: float | None
     confidence: float | None
@@ -217,6 +219,8 @@ class ModelRow:
     parent: str | None
     root: str | None
     depth: int | None
+    stage: str | None
+    """generalization or specialization."""
     architecture: str
     dtype: str
     parameters: int

@@ -219,7 +219,10 @@ def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], 
 
 
 def replace_components(
-    connection: duckdb.DuckDBPyConnection, trees: Iterable[tuple[Sequence[int], dict[int, int]]], gone: Collection[int]
+    connection: duckdb.DuckDBPyConnection,
+    trees: Iterable[tuple[Sequence[int], dict[int, int]]],
+    gone: Collection[int],
+    stages: Mapping[int, str] | None = None,
 ) -> None:
     """Write the components of `trees`, each (model ids, child -> parent), and forget the models of `gone`.
 
@@ -236,6 +239,7 @@ def replace_components(
                 "depth": len(paths[node]) - 1,
                 "members": len(members),
                 "path": paths[node],
+                "stage": (stages or {}).get(node),
             }
             for node in nodes
         ]

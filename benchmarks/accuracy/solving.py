@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,8 +17,9 @@ from benchmarks.accuracy.truth import Truth, generalizing
 from indexer.family import Family
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
-from indexer.solve import solve_component, split
-from store.records import Edge, Inferred
+from indexer.roots import WEIGHTS
+from indexer.solve import Component, solve_component, split
+from store.records import Edge
 
 __all__ = ["PEERS", "Task", "solve", "subset"]
 
@@ -40,6 +42,8 @@ class Task:
     """Mode `default` may know declared bases, and the order of uploads, as if a day lay between any two."""
     infer: bool = True
     """Mode `default` may put ancestors into a tree that no model is."""
+    root_weights: NDArray[np.float64] = field(default_factory=lambda: WEIGHTS)
+    """By which mode `default` weighs what speaks for a root (`indexer.roots.FEATURES`)."""
 
     def clusters(self, family: Family) -> int:
         """The true number of clusters among the models of a family."""
@@ -94,39 +98,28 @@ def solve(task: Task, mode: str) -> Found | None:
     found = _default(task) if mode == "default" else _paper(task) if mode == "paper" else _peer(task, PEERS[mode])
     if found is None:
         return None
-    parent, cluster, edges, inferred = found
-    return Found(
-        parent,
-        cluster,
-        {child: edge.confidence for child, edge in edges.items()} if mode == "default" else None,
-        {child: edge.relation for child, edge in edges.items()},
-        {child: {e.cue: e.value for e in edge.evidence} for child, edge in edges.items()},
-        seconds=time.perf_counter() - started,
-        inferred=inferred,
-    )
+    return replace(found, seconds=time.perf_counter() - started)
 
 
-_Answer = tuple[dict[str, str], dict[str, int], dict[str, Edge], frozenset[str]]
-_Part = tuple[Family, Sequence[Edge], Sequence[Inferred]]
-
-
-def _default(task: Task) -> _Answer:
-    parts: list[_Part] = []
+def _default(task: Task) -> Found:
+    parts = []
     for family in task.families:
         order = task.uploaded(family) if task.use_metadata else None
         dated = family if order is None else replace(family, created=order * DAY_S)
         for rows in split(dated):
             members = dated.take(rows)
-            found = solve_component(members, task.metadata(members), infer=task.infer)
-            parts.append((members, found.edges, found.inferred))
-    return _gathered(parts)
+            metadata = task.metadata(members)
+            parts.append(
+                (members, solve_component(members, metadata, infer=task.infer, root_weights=task.root_weights))
+            )
+    return _gathered(parts, confident=True)
 
 
-def _paper(task: Task) -> _Answer:
+def _paper(task: Task) -> Found:
     """Told what section 6 of the paper is told: the number of clusters, each model's training stage, and whether the
     set was tuned by LoRA."""
     return _gathered(
-        (family.take(rows), component.edges, ())
+        (family.take(rows), component)
         for family in task.families
         for rows, component in solve_paper(
             family, task.clusters(family), task.generalization(family), lora=task.by_lora(family)
@@ -134,22 +127,36 @@ def _paper(task: Task) -> _Answer:
     )
 
 
-def _gathered(parts: Iterable[_Part]) -> _Answer:
+def _gathered(parts: Iterable[tuple[Family, Component]], *, confident: bool = False) -> Found:
     cluster: dict[str, int] = {}
     edges: dict[str, Edge] = {}
     parent: dict[str, str] = {}
     inferred: set[str] = set()
-    for label, (members, found, nodes) in enumerate(parts):
+    merged: dict[str, set[str]] = defaultdict(set)
+    stage: dict[str, str] = {}
+    for label, (members, found) in enumerate(parts):
         names = dict(zip(members.model_ids.tolist(), members.names, strict=True))
-        names |= {node.inferred_id: node.name for node in nodes}
-        inferred |= {node.name for node in nodes}
+        names |= {node.inferred_id: node.name for node in found.inferred}
+        inferred |= {node.name for node in found.inferred}
         cluster |= dict.fromkeys(members.names, label)
-        edges |= {names[edge.child_id]: edge for edge in found}
-        parent |= {names[edge.child_id]: names[edge.parent_id] for edge in found}
-    return parent, cluster, edges, frozenset(inferred)
+        edges |= {names[edge.child_id]: edge for edge in found.edges}
+        parent |= {names[edge.child_id]: names[edge.parent_id] for edge in found.edges}
+        stage |= zip(members.names, found.stages, strict=False)
+        for merge in found.merges:
+            merged[names[merge.child_id]].add(names[merge.parent_id])
+    return Found(
+        parent,
+        cluster,
+        {child: edge.confidence for child, edge in edges.items()} if confident else None,
+        {child: edge.relation for child, edge in edges.items()},
+        {child: {e.cue: e.value for e in edge.evidence} for child, edge in edges.items()},
+        {child: frozenset(parents) for child, parents in merged.items()} if confident else None,
+        stage or None,
+        inferred=frozenset(inferred),
+    )
 
 
-def _peer(task: Task, peer: Peer) -> _Answer | None:
+def _peer(task: Task, peer: Peer) -> Found | None:
     parent: dict[str, str] = {}
     cluster: dict[str, int] = {}
     for family in task.families:
@@ -159,4 +166,4 @@ def _peer(task: Task, peer: Peer) -> _Answer | None:
         offset = len(cluster)
         cluster |= {name: offset + int(at) for name, at in zip(family.names, forest.labels, strict=True)}
         parent |= {family.names[child]: family.names[up] for child, up in enumerate(forest.parent.tolist()) if up >= 0}
-    return parent, cluster, {}, frozenset()
+    return Found(parent, cluster)
