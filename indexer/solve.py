@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from indexer.ancestry import Ancestry, ancestor_costs
 from indexer.components import find_components
 from indexer.copies import copy_edges, group_copies
-from indexer.core import find_core
+from indexer.core import find_core, measure_tree
 from indexer.cues import CUES, log_odds
 from indexer.derived import find_derived
-from indexer.distance import Pairs, measure_pairs, normalised
+from indexer.distance import normalised
 from indexer.family import Family
 from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
@@ -24,17 +24,12 @@ from indexer.pairs import nearest_pairs
 from indexer.partial import told_apart
 from indexer.relation import trained_relation
 from indexer.roots import WEIGHTS
-from indexer.shortlist import nearest
 from indexer.stage import all_stages, infer_stages
 from indexer.trained_copies import onto_copies
 from indexer.weighing import weigh
 from store.records import Edge, Evidence, Inferred, Merge, Pair
 
 __all__ = ["Component", "group_copies", "solve_component", "split"]
-
-DENSE: Final = 1500
-"""Components up to this size have all pairs measured; larger ones their shortlist and the likely roots' pairs."""
-SHORTLIST: Final = 64
 
 DERIVED_CONFIDENCE: Final = 0.98
 """Of casts, quantised and pruned copies: 99.4% of quantised models on the Hub are leaves (Model Atlas, 2025)."""
@@ -88,9 +83,8 @@ def solve_component(
     inferred: tuple[Inferred, ...] = ()
     stage: dict[int, str] = {}
     if len(tree) > 1:
-        measured = _measure(tree, normalised(tree))
-        squared = _matrix(measured, measured.squared, len(tree), 0.0, np.inf)
-        correlation = _matrix(measured, measured.correlation, len(tree), 1.0, -np.inf)
+        measured = measure_tree(tree)
+        squared, correlation = measured.squared, measured.correlation
         derived = find_derived(tree, squared, correlation)
         weighing = None
         if metadata is not None:
@@ -109,36 +103,11 @@ def solve_component(
             declared = weighing.confirmed(ancestry.parent) if weighing is not None else None
             edges, inferred = adopt(inner, inside, ancestry.parent, edges, core.cues, set(core.merges), declared)
         stage = dict(zip(inner.model_ids.tolist(), infer_stages(inner, ancestry.parent, inside), strict=True))
-        pairs = nearest_pairs(tree, measured)
+        pairs = nearest_pairs(tree, measured.pairs)
     edges += copy_edges(family, metadata)
     stages = all_stages(family.model_ids.tolist(), stage, edges)
     by_child = tuple(sorted(edges, key=lambda e: e.child_id))
     return Component(np.arange(len(family)), by_child, pairs, merges, inferred, stages)
-
-
-def _measure(tree: Family, rows: NDArray[np.float64]) -> Pairs:
-    n = len(tree)
-    if n <= DENSE:
-        a, b = np.triu_indices(n, 1)
-        return measure_pairs(tree, rows, a, b)
-    residual = tree.samples - tree.samples.mean(axis=0)
-    scale = np.repeat(np.sqrt(tree.elements / np.diff(tree.starts)), np.diff(tree.starts))
-    residual *= scale
-    a, b = nearest(residual, SHORTLIST, inner_product=False)
-    central = np.argsort((residual**2).sum(axis=1), kind="stable")[:SHORTLIST]
-    to_all = np.array([(min(r, v), max(r, v)) for r in central for v in range(n) if r != v], np.int64)
-    pairs = np.unique(np.concatenate([np.stack([a, b], axis=1), to_all]), axis=0)
-    return measure_pairs(tree, rows, pairs[:, 0], pairs[:, 1])
-
-
-def _matrix(
-    pairs: Pairs, values: NDArray[np.float64], n: int, diagonal: float, unmeasured: float
-) -> NDArray[np.float64]:
-    matrix = np.full((n, n), unmeasured)
-    matrix[pairs.a, pairs.b] = values
-    matrix[pairs.b, pairs.a] = values
-    np.fill_diagonal(matrix, diagonal)
-    return matrix
 
 
 def _rms(family: Family, squared: float) -> float:

@@ -41,6 +41,10 @@ def arguments_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--reliability", type=Path, metavar="SVG", help="draw confidence against the share right")
+    parser.add_argument(
+        "--fit", action="store_true",
+        help="only: fit the weights that roots are found by, and measure all with one family left out",
+    )  # fmt: skip
     parser.add_argument("--relations", action="store_true", help="only: are the types of edges right?")
     parser.add_argument(
         "--tables", action="store_true",
@@ -68,6 +72,7 @@ def _checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ar
             "--use-metadata": options.use_metadata,
             "--reliability": options.reliability is not None,
             "--relations": options.relations,
+            "--fit": options.fit,
         }
         if wrong := [name for name, given in aside.items() if given]:
             parser.error(f"--tables goes without {', '.join(wrong)}")
@@ -86,6 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from benchmarks.accuracy import tables
 
             return tables.main(data, options.seed, options.out, options.json)
+        if options.fit:
+            from benchmarks.accuracy import fitting
+
+            found = list(collections(options.sets, options.seed, data))
+            return fitting.report(found, options.reliability, Console())
         return (_relations if options.relations else _measure)(options, data)
     except ModelkinError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-__all__ = ["Choice", "fit", "log_loss", "rank"]
+__all__ = ["ASTRAY", "Choice", "fit", "log_loss", "rank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,15 @@ class Choice:
     true: int
 
 
+ASTRAY: Final = 0.02
+"""Share of problems that nothing measured decides: one whose every sign is wrong must not turn the rest around."""
+
+
 def fit(choices: Sequence[Choice], ridge: float) -> NDArray[np.float64]:
     """Weights (F, none negative) of least mean loss plus `ridge` times their squared length.
 
-    McFadden 1974. Features are log-likelihoods, which never speak against themselves; hence no negative weight.
+    McFadden 1974, with a share ASTRAY of problems decided by lot. Features are log-likelihoods, which never speak
+    against themselves; hence no negative weight.
     """
     count = Counter(choice.kind for choice in choices)
     share = np.array([count[choice.kind] ** -0.5 for choice in choices])
@@ -43,8 +49,11 @@ def fit(choices: Sequence[Choice], ridge: float) -> NDArray[np.float64]:
         for choice, part in zip(choices, share, strict=True):
             score = choice.features @ weights + choice.offset
             chance = np.exp(score - logsumexp(score))
-            total -= part * float(np.log(max(chance[choice.true], 1e-300)))
-            slope = slope - part * (choice.features[choice.true] - chance @ choice.features)
+            lot = ASTRAY / len(chance)
+            robust = lot + (1 - ASTRAY) * chance[choice.true]
+            total -= part * float(np.log(robust))
+            towards = choice.features[choice.true] - chance @ choice.features
+            slope = slope - part * (1 - lot / robust) * towards
         return total, slope
 
     start = np.full(choices[0].features.shape[1], 0.5)
