@@ -18,7 +18,7 @@ from indexer.family import Family, TensorColumn
 from indexer.rank import ROUNDING
 from store.records import Evidence
 
-__all__ = ["adapter_evidence", "adapter_shaped", "explained_rank", "rounding_energy"]
+__all__ = ["adapter_evidence", "adapter_shaped", "explained_rank", "rounding_energy", "told_rank"]
 
 # By how much the last singular value that counts must stand above the first that does not. A trained matrix's values
 # fall smoothly, by a tenth or two from one to the next, and pass through the rounding noise without a step.
@@ -56,6 +56,24 @@ def adapter_evidence(family: Family, parent: int, child: int) -> Evidence | None
         return None
     says = "of the blocks only a few kinds of matrices moved and their own biases did not, as adapters leave it"
     return Evidence("rank_at_least", float(least), 0.0, f"{says}; their rank is {least} or more")
+
+
+def told_rank(family: Family, a: int, b: int, tensors: int = 4) -> int | None:
+    """The largest rank that explains the difference of rows a and b over the first few tensors that differ; None where
+    one of them has no low rank, or none differs."""
+    ranks: list[int] = []
+    for tensor in family.tensors:
+        projection = family.projections.get(tensor.name)
+        if projection is None or tensor.hashes[a] == tensor.hashes[b] or not np.isfinite(projection[[a, b]]).all():
+            continue
+        difference = projection[b].astype(np.float64) - projection[a].astype(np.float64)
+        rank, _ = explained_rank(difference, _noise(family, tensor, a, b))
+        if rank is None:
+            return None
+        ranks.append(rank)
+        if len(ranks) == tensors:
+            break
+    return max(ranks, default=None)
 
 
 def explained_rank(difference: NDArray[np.float64], noise: float) -> tuple[int | None, int]:

@@ -15,6 +15,7 @@ from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
 from indexer.inheritance import inheritance_costs
 from indexer.merge import find_merges
+from indexer.ranks import rank_costs
 from indexer.shortlist import nearest
 
 __all__ = ["Core", "Measured", "find_core", "measure_tree"]
@@ -45,7 +46,7 @@ class Core:
     merges: Mapping[int, Combination]
     """Row -> what it was merged from."""
     prior: NDArray[np.float64]
-    """(n + 1) x n: what equal tensors and metadata add to the cost of each edge and, in the last row, root."""
+    """(n + 1) x n: what equal tensors, ranks and metadata add to the cost of each edge and, in the last row, root."""
     cues: Callable[[int, int], dict[str, float]]
     """Direction cues of a pair of rows, measured once."""
 
@@ -77,7 +78,7 @@ def find_core(
             measured[u, v] = measure_cues(family, u, v)
         return measured[u, v]
 
-    prior = inheritance_costs(family) + (0.0 if claimed is None else claimed)
+    prior = inheritance_costs(family) + rank_costs(family, inside) + (0.0 if claimed is None else claimed)
     return Core(family, inside, find_merges(family, inside), prior, cues)
 
 
