@@ -22,6 +22,8 @@ COLUMNS: Final = (
     ("ARI", "ari"),
     ("ECE", "ece"),
     ("unplaced", "unplaced"),
+    ("relation", "relation_accuracy"),
+    ("stage", "stage_accuracy"),
     ("absent", "absent_parents"),
     ("inferred", "inferred"),
     ("precision", "inferred_precision"),

@@ -19,6 +19,8 @@ from benchmarks.accuracy.truth import Truth
 __all__ = ["Found", "adjusted_rand", "brier", "calibration", "calibration_error", "judged", "score"]
 
 BINS = 10
+COMPUTED = frozenset({"cast", "quantized", "pruned", "copy"})
+"""Relations that are no training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,8 @@ def _merge_parents_recall(truth: Truth, found: Found) -> float | None:
 
 
 def _stage_accuracy(truth: Truth, found: Found) -> float | None:
+    """Of the models that training made, the share whose stage is right; of casts and copies there is none."""
     if found.stage is None:
         return None
-    return _ratio(
-        sum(found.stage[m] == truth.stage[m] for m in truth.stage if m in found.stage),
-        sum(m in found.stage for m in truth.stage),
-    )
+    known = [m for m in truth.stage if m in found.stage and truth.relation.get(m, "") not in COMPUTED]
+    return _ratio(sum(found.stage[m] == truth.stage[m] for m in known), len(known))
