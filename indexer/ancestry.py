@@ -37,9 +37,11 @@ COEFFICIENT: Final = 3.0
 """Weight of the regression's log-odds."""
 ADJACENCY: Final = 1.0
 """Weight of the evidence from partial correlations."""
-ROOT_ODDS: Final = (-1.0, 1.4)
+ROOT_ODDS: Final = (-1.5, 2.0)
 """A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
 what all are compared with needs no evidence of its own."""
+CANDIDATE_ODDS: Final = (-1.0, 1.4)
+"""The same while roots are compared: what favours any root blurs which it is."""
 SHARPNESS: Final = 13.0
 """Weight of log M_r in the spanning tree that a root is scored by: coordinates that increments are worth."""
 CUE: Final = 0.5
@@ -155,13 +157,15 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
         odds = edge_log_odds(found, distances, root)
         return odds if strict else either_way(odds, found, distances, root)
 
-    def parental(root: int, odds: NDArray[np.float64], slant: float) -> NDArray[np.float64]:
+    def parental(
+        root: int, odds: NDArray[np.float64], slant: float, of_root: tuple[float, float]
+    ) -> NDArray[np.float64]:
         odds = COEFFICIENT * odds + ADJACENCY * adjacent
-        odds[root] += ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)
+        odds[root] += of_root[0] + of_root[1] * np.log(n)
         return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root, slant)) - odds + prior[:n])
 
     def tree(root: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        costs = parental(root, regressed(root, strict=False), SLANT)
+        costs = parental(root, regressed(root, strict=False), SLANT, ROOT_ODDS)
         return _tree(costs, neighbours, root, prior), costs
 
     def judged(root: int) -> tuple[NDArray[np.float64], float]:
@@ -171,7 +175,7 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
         child = np.flatnonzero(first >= 0)
         # A root is judged by the strict order of distances from it: ties would be broken in any root's favour.
         odds = regressed(root, strict=True)
-        parent = _tree(parental(root, odds, 0.0), neighbours, root, prior)
+        parent = _tree(parental(root, odds, 0.0, CANDIDATE_ODDS), neighbours, root, prior)
         rooted = RootedTree(root, first, float(spanning[first[child], child].sum()), parent, odds)
         child = np.flatnonzero(parent >= 0)
         claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
