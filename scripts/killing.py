@@ -1,8 +1,10 @@
-"""The slow proof that a kill harms nothing: `modelkin index` killed by SIGKILL at random moments, checked after each.
+"""The slow proof that a kill harms nothing: runs killed by SIGKILL at random moments, the graph checked after each.
 
-In rounds: models come and go in a folder; an unbroken run on a copy of the graph says what must come out; runs on the
-graph itself are killed over crawl, update and swap; then one may finish. After each kill the graph has to answer as
-before the round, or as after it when the swap was done. The last line of the output is the result as JSON.
+In rounds: models come and go in a folder, and `modelkin index` places them, or `modelkin crawl` and then `modelkin
+update`. For each command an unbroken run on a copy of the graph says what must come out; runs on the graph itself are
+killed over crawl, update and swap; then one may finish. After each kill the graph has to answer as before the command,
+or as after it when the swap was done, and `modelkin check` has to find nothing wrong; after the last run nothing may be
+left behind either. The last line of the output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from typing import Final
 
 from crawl.folder import FolderSource
 from crawl.source import ModelRef
+from store.check import check_graph
 from store.generation import GraphFolder, open_reader
+from store.progress import SilentProgress
 from tests.runs import Placed, answers, leftovers
 from tests.weights import family
 
-_KILLS_A_ROUND: Final = 6
+_KILLS_A_COMMAND: Final = 6
 _PATIENCE: Final = 600.0
 """Seconds that one run may take."""
 _PHASES: Final = {"reading models": "crawl", "recovering Model Trees": "update"}
@@ -53,28 +57,35 @@ class Proof:
         self.counts: Counter[str] = Counter()
         self.source.mkdir()
 
-    def round(self, deadline: float) -> None:
-        """One change of the source, some kills, and one run that may finish."""
+    def round(self, deadline: float, kills: int) -> None:
+        """One change of the source, and the commands that place it."""
         self._change(share=0.2 if self.counts["rounds"] else 0.7)
+        source = str(self.source)
+        for command in self._chance.choice(([["index", source]], [["crawl", source], ["update"]])):
+            self._command(command, deadline, kills)
+        self.counts["rounds"] += 1
+
+    def _command(self, command: list[str], deadline: float, kills: int) -> None:
+        """Some kills, and one run that may finish."""
         before = answers(self.graph) if GraphFolder(self.graph).current() else None
         old = open_reader(self.graph) if before is not None else None
         shutil.rmtree(self._unbroken, ignore_errors=True)
         if self.graph.exists():
             shutil.copytree(self.graph, self._unbroken, copy_function=_link_shards)
-        took = self._run(self._unbroken)
+        took = self._run(command, self._unbroken)
         after = answers(self._unbroken)
-        for _ in range(_KILLS_A_ROUND):
-            if time.monotonic() > deadline or not self._kill(took):
+        for _ in range(_KILLS_A_COMMAND):
+            if time.monotonic() > deadline or self.counts["kills"] >= kills or not self._kill(command, took):
                 break
             self._check(before, after)
-        self._run(self.graph)
+        self._run(command, self.graph)
         self._expect(answers(self.graph) == after, "the run after the kills ended where an unbroken one does")
         self._expect(not leftovers(self.graph), f"nothing left behind; found {leftovers(self.graph)}")
+        self._sound(notes=False)
         if old is not None and before is not None:
             (count,) = old.execute("select count(*) from live_models").fetchone() or (None,)
             self._expect(count == len(before), "a reader that opened the graph before still reads it")
             old.close()
-        self.counts["rounds"] += 1
 
     def _change(self, share: float) -> None:
         """Some models come that were not there, others go."""
@@ -85,14 +96,14 @@ class Proof:
             else:
                 shutil.copytree(self._pool / name, target, copy_function=_link)
 
-    def _start(self, graph: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "modelkin", "index", str(self.source), "--graph", str(graph), "--json"]
+    def _start(self, command: list[str], graph: Path) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "modelkin", *command, "--graph", str(graph), "--json"]
         with self._said.open("wb") as said:
-            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+            return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said)
 
-    def _run(self, graph: Path) -> float:
+    def _run(self, command: list[str], graph: Path) -> float:
         """A run that is let alone; returns the seconds that it held the graph."""
-        process = self._start(graph)
+        process = self._start(command, graph)
         begun = self._begun(process, graph)
         status = process.wait(_PATIENCE)
         self._expect(status == 0, f"a run that nobody disturbs succeeds; status {status}: {self._said.read_text()}")
@@ -105,11 +116,11 @@ class Proof:
             time.sleep(0.002)
         return time.monotonic()
 
-    def _kill(self, took: float) -> bool:
+    def _kill(self, command: list[str], took: float) -> bool:
         """Kill a run at a random moment of the time that it takes, or right when it swaps; False if it was done."""
         pointer = self.graph / "CURRENT.tmp"
         there = _stamp(pointer)
-        process = self._start(self.graph)
+        process = self._start(command, self.graph)
         begun = self._begun(process, self.graph)
         if self._chance.random() < 0.25:
             while _stamp(pointer) in (there, None) and process.poll() is None:
@@ -124,7 +135,7 @@ class Proof:
             return False
         self.counts["kills"] += 1
         swapping = _stamp(pointer) != there
-        self.counts[f"killed in {'swap' if swapping else self._phase()}"] += 1
+        self.counts[f"killed in {command[0]}: {'swap' if swapping else self._phase()}"] += 1
         return True
 
     def _phase(self) -> str:
@@ -142,6 +153,13 @@ class Proof:
         if found == after and found != before:
             self.counts["swap was done"] += 1
         self._expect(found in (before, after), "the graph answers as before the run or as after it")
+        self._sound(notes=True)
+
+    def _sound(self, *, notes: bool) -> None:
+        """What `modelkin check` says; `notes` allows for what the next run goes on from or removes."""
+        wrong = [each for each in check_graph(self.graph, SilentProgress()).checks if each.state != "ok"]
+        self._expect(all(notes and each.state == "note" for each in wrong), f"`modelkin check` is content; {wrong}")
+        self.counts["times that modelkin check was content"] += 1
 
     def _expect(self, holds: bool, what: str) -> None:
         self.counts["checks"] += 1
@@ -176,6 +194,7 @@ def _link_shards(old: str, new: str) -> object:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/kill_test", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to go on")
+    parser.add_argument("--kills", type=int, default=1_000_000, help="stop after this many kills")
     parser.add_argument("--source", type=Path, help="a folder of models; small ones are made when it is left out")
     parser.add_argument("--seed", type=int, default=0, help="of the changes and the moments")
     options = parser.parse_args(arguments)
@@ -189,8 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     proof = Proof(folder, pool, random.Random(options.seed))
     failure = ""
     try:
-        while time.monotonic() < started + options.seconds:
-            proof.round(started + options.seconds)
+        while time.monotonic() < started + options.seconds and proof.counts["kills"] < options.kills:
+            proof.round(started + options.seconds, options.kills)
             print(f"{time.monotonic() - started:6.0f} s", *(f"{k}: {v}" for k, v in proof.counts.items()), sep="  ")
             sys.stdout.flush()
     except BrokenGraphError as error:

@@ -100,7 +100,7 @@ class GraphFolder:
 
         Call with the lock held.
         """
-        base = self._finish_swap(self.current() or 0)
+        base = self.finish_swap(self.current() or 0)
         resumed = self._resume(base)
         if resumed is not None:
             return resumed, True
@@ -141,10 +141,11 @@ class GraphFolder:
             connection.commit()
         return connection, False
 
-    def _finish_swap(self, current: int) -> int:
+    def finish_swap(self, current: int) -> int:
         """Make the generation current whose run was killed between the two renames of `publish`; returns the number.
 
-        Only then does the pointer lie ready for a generation that is whole while nothing is being built.
+        Call with the lock held. Only after such a kill does the pointer lie ready for a whole generation while nothing
+        is being built.
         """
         pointer = self.path / f"{CURRENT}.tmp"
         if pointer.exists() and not self.building.exists() and self.database(current + 1).exists():
@@ -214,16 +215,20 @@ class GraphFolder:
             if not current - KEPT_GENERATIONS < generation <= current:
                 self.database(generation).unlink(missing_ok=True)
 
-    def remove_orphans(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Delete shards that no model refers to: what a killed run wrote before it could say so.
+    def remove_orphans(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
+        """Delete shards that no model refers to: what a killed run wrote before it could say so. Returns which.
 
         Call with the lock held. Generations that are kept for readers refer only to shards that the newest one
         refers to too, for rows of models are never deleted.
         """
         known = {row[0] for row in connection.execute("select distinct shard from models").fetchall()}
+        removed = []
         for path in self.sketches.glob("*/*"):
-            if path.is_file() and path.relative_to(self.path).as_posix() not in known:
+            name = path.relative_to(self.path).as_posix()
+            if path.is_file() and name not in known:
                 path.unlink(missing_ok=True)
+                removed.append(name)
+        return removed
 
 
 def _fsync(path: Path) -> None:
