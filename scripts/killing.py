@@ -4,7 +4,8 @@ In rounds: models come and go in a folder, and `modelkin index` places them, or 
 update`. For each command an unbroken run on a copy of the graph says what must come out; runs on the graph itself are
 killed over crawl, update and swap; then one may finish. After each kill the graph has to answer as before the command,
 or as after it when the swap was done, and `modelkin check` has to find nothing wrong; after the last run nothing may be
-left behind either. The last line of the output is the result as JSON.
+left behind either. With --forked the runs are forks of one process that has loaded everything, which is many times
+faster, and otherwise the same. The last line of the output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +30,15 @@ from crawl.source import ModelRef
 from store.check import check_graph
 from store.generation import GraphFolder, open_reader
 from store.progress import SilentProgress
+from tests.killable import KILLED, Killable
 from tests.runs import Placed, answers, leftovers
 from tests.weights import family
 
 _KILLS_A_COMMAND: Final = 6
 _PATIENCE: Final = 600.0
 """Seconds that one run may take."""
+_SWAP: Final = 0.05
+"""Seconds that a swap takes, about."""
 _PHASES: Final = {"reading models": "crawl", "recovering Model Trees": "update"}
 
 
@@ -169,6 +174,35 @@ class Proof:
             )
 
 
+class ForkedProof(Proof):
+    """The same with runs that are forks of a process that has loaded everything."""
+
+    def __init__(self, folder: Path, pool: Path, chance: random.Random, killable: Killable) -> None:
+        super().__init__(folder, pool, chance)
+        self._killable = killable
+
+    def _run(self, command: list[str], graph: Path) -> float:
+        begun = time.monotonic()
+        status, said = self._killable.run(self.source, graph, command=command[0], phases=True)
+        self._expect(status == 0, f"a run that nobody disturbs succeeds; status {status}: {said}")
+        return time.monotonic() - begun
+
+    def _kill(self, command: list[str], took: float) -> bool:
+        swap = self._chance.random() < 0.25
+        seconds = self._chance.uniform(0.0001, _SWAP if swap else 1.05 * took)
+        status, said = self._killable.run(
+            self.source, self.graph, seconds=seconds, command=command[0], phases=True, swap=swap
+        )
+        if status == 0:
+            self.counts["finished"] += 1
+            return False
+        self._expect(status == KILLED, f"a run ends well or is killed; status {status}: {said}")
+        phase = said.splitlines()[-1] if said else "start"
+        self.counts["kills"] += 1
+        self.counts[f"killed in {command[0]}: {_PHASES.get(phase, phase)}"] += 1
+        return True
+
+
 def _stamp(path: Path) -> tuple[int, int] | None:
     """Tells one file from the next of the same name."""
     try:
@@ -191,10 +225,24 @@ def _link_shards(old: str, new: str) -> object:
     return _link(old, new) if old.endswith(".parquet") else shutil.copy2(old, new)
 
 
+def _go_on(proof: Proof, started: float, seconds: float, kills: int) -> str:
+    """Rounds until the time is over or enough was killed; returns what was wrong, if anything."""
+    try:
+        while time.monotonic() < started + seconds and proof.counts["kills"] < kills:
+            proof.round(started + seconds, kills)
+            print(f"{time.monotonic() - started:6.0f} s", *(f"{k}: {v}" for k, v in proof.counts.items()), sep="  ")
+            sys.stdout.flush()
+    except BrokenGraphError as error:
+        return str(error)
+    return ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/kill_test", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to go on")
     parser.add_argument("--kills", type=int, default=1_000_000, help="stop after this many kills")
+    parser.add_argument("--forked", action="store_true", help="fork the runs: many more kills a minute")
+    parser.add_argument("--families", type=int, default=30, help="of ten models each, where they are made")
     parser.add_argument("--source", type=Path, help="a folder of models; small ones are made when it is left out")
     parser.add_argument("--seed", type=int, default=0, help="of the changes and the moments")
     options = parser.parse_args(arguments)
@@ -202,18 +250,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pool = options.source
     if pool is None:
         pool = folder / "pool"
-        for at in range(30):
+        for at in range(options.families):
             family(pool, f"family-{at:02d}", at + 1, 9)
     started = time.monotonic()
-    proof = Proof(folder, pool, random.Random(options.seed))
-    failure = ""
-    try:
-        while time.monotonic() < started + options.seconds and proof.counts["kills"] < options.kills:
-            proof.round(started + options.seconds, options.kills)
-            print(f"{time.monotonic() - started:6.0f} s", *(f"{k}: {v}" for k, v in proof.counts.items()), sep="  ")
-            sys.stdout.flush()
-    except BrokenGraphError as error:
-        failure = str(error)
+    chance = random.Random(options.seed)
+    with ExitStack() as stack:
+        if options.forked:
+            proof: Proof = ForkedProof(folder, pool, chance, stack.enter_context(Killable()))
+        else:
+            proof = Proof(folder, pool, chance)
+        failure = _go_on(proof, started, options.seconds, options.kills)
+    if failure:
         print(f"FAILED: {failure}; all files are in {folder}")
     else:
         shutil.rmtree(folder)
