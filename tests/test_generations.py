@@ -232,6 +232,25 @@ def test_what_is_renamed_is_on_disk_before(source: Path, graph: Path, monkeypatc
     ]
 
 
+def test_a_swap_that_was_killed_between_its_two_renames_is_finished(
+    source: Path, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family(source, "more", 2)
+    with monkeypatch.context() as killed:
+        killed.setattr(GraphFolder, "_point", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            index(source, graph)
+    assert sorted(path.name for path in graph.glob("*.*")) == [
+        *("CURRENT.tmp", "graph-000001.duckdb", "graph-000002.duckdb")
+    ]
+    assert len(answers(graph)) == 2
+    report = index(source, graph)
+    assert (report.new, report.unchanged) == (0, 4)
+    assert GraphFolder(graph).current() == 3
+    assert len(answers(graph)) == 4
+    assert leftovers(graph) == []
+
+
 def test_an_error_of_the_disk_is_told_with_what_to_do(source: Path, graph: Path) -> None:
     with (
         pytest.raises(StopError, match=r"writing failed \(\).*run the same command again"),

@@ -178,3 +178,29 @@ def test_what_cannot_be_rebuilt_leaves_the_graph_as_it_is(world: World, monkeypa
     assert GraphFolder(world.graph).current() == 2
     assert GraphFolder(world.graph).database(2).read_bytes() == before
     assert leftovers(world.graph) == []
+
+
+def test_nothing_goes_on_from_a_repair_that_was_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(world.graph, "delete from components")
+    with monkeypatch.context() as killed:
+        killed.setattr("modelkin.repair._expect_sound", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mend(world.graph)
+    assert (world.graph / "building.duckdb").exists()
+    assert failed(world.graph) >= {"places"}
+    mend(world.graph)
+    assert failed(world.graph) == set()
+    assert answers(world.graph) == world.says
+    assert leftovers(world.graph) == []
+
+
+def test_a_half_built_generation_that_cannot_be_read(world: World) -> None:
+    (world.graph / "building.duckdb").write_bytes(b"no database")
+    assert mend(world.graph).did == ("building.duckdb removed, which a killed run left and which cannot be read",)
+    assert leftovers(world.graph) == []
+
+
+def test_a_damaged_shard_is_told_to_readers_with_what_to_do(world: World) -> None:
+    (world.graph / _shard_of(world.graph, "m/a")).write_bytes(b"no shard")
+    with pytest.raises(StopError, match=r"its sketches cannot be read .*`modelkin repair` mends the graph"):
+        answers(world.graph)
