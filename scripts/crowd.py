@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readers", type=int, default=50)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--families", type=int, default=20, help="of ten models each")
-    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two looks of a reader")
+    parser.add_argument("--pause", type=float, default=10.0, help="seconds between two looks of a reader")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="modelkin-crowd-") as folder:
         seen = crowd(Path(folder), **vars(options))
