@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from modelkin.plain import plain
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from modelkin.nightly import RunReport
     from modelkin.rows import Explanation, Measured
     from modelkin.tree import Tree, TreeNode
+    from store.check import Check
 
-__all__ = ["SHOWN_CHILDREN", "explanation_lines", "summary_lines", "tree_lines"]
+__all__ = ["SHOWN_CHILDREN", "check_lines", "explanation_lines", "summary_lines", "tree_lines"]
 
 SHOWN_CHILDREN = 20
 _BOX = ("├── ", "└── ", "│   ", "    ", "○ ")
@@ -147,3 +148,14 @@ def summary_lines(report: RunReport) -> Iterator[str]:
     yield (f"holds    {counted(r.models, 'model')}, {counted(r.trees, 'tree')}, {counted(r.edges, 'edge')}{alone}")
     yield f"took     {r.seconds:.1f} s (crawl {r.crawl_seconds:.1f} s, update {r.update_seconds:.1f} s)"
     yield f"graph    {plain(r.graph)}, generation {r.generation}"
+
+
+def check_lines(checks: Sequence[Check]) -> Iterator[str]:
+    """One line a check; below those that are not well, what exactly."""
+    width = max(len(each.check) for each in checks)
+    for each in checks:
+        yield f"{each.state:6}  {each.check:{width}}  {plain(each.says)}"
+        for offender in each.offenders:
+            yield f"          {plain(offender)}"
+        if each.count > len(each.offenders) > 0:
+            yield f"          ... and {each.count - len(each.offenders):,} more"

@@ -7,7 +7,6 @@ generation as it was, and its half-built one for the next run to go on from.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -20,10 +19,19 @@ import duckdb
 
 from store.errors import StopError
 from store.format import SCHEMA_VERSION
+from store.lock import LOCK, lock
 from store.schema import create_schema, sketches_view
 from store.shards import fsync_directory
 
-__all__ = ["CURRENT", "KEPT_GENERATIONS", "GraphFolder", "is_graph", "open_reader"]
+__all__ = [
+    "CURRENT",
+    "KEPT_GENERATIONS",
+    "GraphFolder",
+    "check_schema",
+    "is_graph",
+    "open_generation",
+    "open_reader",
+]
 
 CURRENT: Final = "CURRENT"
 KEPT_GENERATIONS: Final = 2
@@ -33,7 +41,7 @@ _NAME: Final = re.compile(r"graph-(\d{6})\.duckdb")
 def is_graph(names: Iterable[str]) -> bool:
     """Are these the files of a graph, finished or not?"""
     present = set(names)
-    return "LOCK" in present and bool(present & {CURRENT, "building.duckdb"})
+    return LOCK in present and bool(present & {CURRENT, "building.duckdb"})
 
 
 class GraphFolder:
@@ -56,7 +64,7 @@ class GraphFolder:
             text = (self.path / CURRENT).read_text(encoding="ascii", errors="replace").strip()
         except (FileNotFoundError, NotADirectoryError):
             # The first generation may lie there without a pointer: its run was killed while it was published.
-            if all(generation == 1 for generation in self._generations()):
+            if all(generation == 1 for generation in self.generations()):
                 return None
             raise self._damaged("nothing") from None
         found = _NAME.fullmatch(text)
@@ -67,12 +75,13 @@ class GraphFolder:
     def _damaged(self, found: str) -> StopError:
         return StopError(
             f"{self.path / CURRENT}: expected the name of a generation (graph-000001.duckdb), found {found}; "
-            "write the name of the newest graph-*.duckdb into it"
+            "write the name of the newest graph-*.duckdb into it, or run `modelkin repair`"
         )
 
-    def _generations(self) -> list[int]:
+    def generations(self) -> list[int]:
+        """Numbers of all generations that lie here, oldest first."""
         names = (_NAME.fullmatch(path.name) for path in self.path.glob("graph-*.duckdb"))
-        return [int(found.group(1)) for found in names if found]
+        return sorted(int(found.group(1)) for found in names if found)
 
     def database(self, generation: int) -> Path:
         return self.path / f"graph-{generation:06d}.duckdb"
@@ -83,32 +92,15 @@ class GraphFolder:
 
         Raises StopError when another process holds it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StopError(f"{self.path}: cannot be written ({error.strerror})") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
-                raise StopError(
-                    f"{self.path}: process {holder or '(unknown)'} is writing to this graph; wait until it is done. "
-                    "Readers are not affected"
-                ) from None
-            # Of one length, so that it takes no space that a full disk has not got.
-            os.pwrite(handle, f"{os.getpid():<31}\n".encode(), 0)
+        with lock(self.path):
             yield
-        finally:
-            os.close(handle)
 
     def open_building(self) -> tuple[duckdb.DuckDBPyConnection, bool]:
         """The database that the next generation grows in, and whether it goes on from a killed run.
 
         Call with the lock held.
         """
-        base = self.current() or 0
+        base = self.finish_swap(self.current() or 0)
         resumed = self._resume(base)
         if resumed is not None:
             return resumed, True
@@ -128,7 +120,7 @@ class GraphFolder:
         connection = duckdb.connect(str(self.building))
         if base:
             try:
-                _check_schema(connection, self.path)
+                check_schema(connection, self.path)
             except StopError:
                 self.discard_building()
                 raise
@@ -149,6 +141,24 @@ class GraphFolder:
             connection.commit()
         return connection, False
 
+    def finish_swap(self, current: int) -> int:
+        """Make the generation current whose run was killed between the two renames of `publish`; returns the number.
+
+        Call with the lock held. Only after such a kill does the pointer lie ready for a whole generation while nothing
+        is being built.
+        """
+        pointer = self.path / f"{CURRENT}.tmp"
+        if pointer.exists() and not self.building.exists() and self.database(current + 1).exists():
+            if pointer.read_text(encoding="ascii", errors="replace") != self.database(current + 1).name + "\n":
+                return current
+            self._point(pointer)
+            return current + 1
+        return current
+
+    def _point(self, pointer: Path) -> None:
+        pointer.replace(self.path / CURRENT)
+        fsync_directory(self.path)
+
     def _resume(self, base: int) -> duckdb.DuckDBPyConnection | None:
         if not self.building.exists():
             return None
@@ -167,7 +177,7 @@ class GraphFolder:
 
     def discard_building(self) -> None:
         """Remove a half-built generation with all that DuckDB keeps beside it: logs, folders it spilled to."""
-        for path in (*self.path.glob("building.duckdb*"), self.path / "copy.tmp"):
+        for path in (*self.path.glob("building.duckdb*"), self.path / "copy.tmp", self.path / f"{CURRENT}.tmp"):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -183,31 +193,42 @@ class GraphFolder:
         connection.close()
         generation = (self.current() or 0) + 1
         _fsync(self.building)
-        temporary = self.path / f"{CURRENT}.tmp"
-        temporary.write_text(self.database(generation).name + "\n", encoding="ascii")
-        _fsync(temporary)
+        pointer = self._pointer_to(generation)
         self.building.replace(self.database(generation))
         fsync_directory(self.path)
-        temporary.replace(self.path / CURRENT)
-        fsync_directory(self.path)
+        self._point(pointer)
         self._prune(generation)
         return generation
 
+    def _pointer_to(self, generation: int) -> Path:
+        pointer = self.path / f"{CURRENT}.tmp"
+        pointer.write_text(self.database(generation).name + "\n", encoding="ascii")
+        _fsync(pointer)
+        return pointer
+
+    def point_to(self, generation: int) -> None:
+        """Make an older generation the current one, as a repair does. Call with the lock held."""
+        self._point(self._pointer_to(generation))
+
     def _prune(self, current: int) -> None:
-        for generation in self._generations():
+        for generation in self.generations():
             if not current - KEPT_GENERATIONS < generation <= current:
                 self.database(generation).unlink(missing_ok=True)
 
-    def remove_orphans(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Delete shards that no model refers to: what a killed run wrote before it could say so.
+    def remove_orphans(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
+        """Delete shards that no model refers to: what a killed run wrote before it could say so. Returns which.
 
         Call with the lock held. Generations that are kept for readers refer only to shards that the newest one
         refers to too, for rows of models are never deleted.
         """
         known = {row[0] for row in connection.execute("select distinct shard from models").fetchall()}
+        removed = []
         for path in self.sketches.glob("*/*"):
-            if path.is_file() and path.relative_to(self.path).as_posix() not in known:
+            name = path.relative_to(self.path).as_posix()
+            if path.is_file() and name not in known:
                 path.unlink(missing_ok=True)
+                removed.append(name)
+        return removed
 
 
 def _fsync(path: Path) -> None:
@@ -215,7 +236,8 @@ def _fsync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Raises StopError, and closes the connection, when the graph has another schema version than this modelkin."""
     try:
         row = connection.execute("select value from settings where key = 'schema_version'").fetchone()
     except duckdb.CatalogException:
@@ -226,12 +248,11 @@ def _check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise StopError(f"{path}: the graph has schema version {version}, this modelkin knows {SCHEMA_VERSION}")
 
 
-def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
-    """Open the current generation read-only, with the view `sketches` over the graph's shards.
+def open_generation(folder: GraphFolder) -> tuple[duckdb.DuckDBPyConnection, int]:
+    """Open the current generation read-only, its tables alone; also returns its number.
 
     Raises StopError when there is no graph, or it was written by another schema version.
     """
-    folder = GraphFolder(path)
     generation: int | None
     for _ in range(5):
         generation = folder.current()
@@ -247,10 +268,27 @@ def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
             failure = error
     else:
         raise StopError(f"{folder.path}: generation {generation} cannot be opened ({failure})") from failure
-    _check_schema(connection, folder.path)
+    check_schema(connection, folder.path)
+    return connection, generation
+
+
+def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
+    """Open the current generation read-only, with the view `sketches` over the graph's shards.
+
+    Raises StopError when there is no graph, it was written by another schema version, or a shard is damaged.
+    """
+    folder = GraphFolder(path)
+    connection, _ = open_generation(folder)
     rows = connection.execute("select distinct shard from models where removed_run is null order by 1").fetchall()
     shards = [str((folder.path / row[0]).resolve()) for row in rows]
     present = [shard for shard in shards if Path(shard).exists()]
     if present:
-        connection.execute(sketches_view(present))
+        try:
+            connection.execute(sketches_view(present))
+        except duckdb.Error as error:
+            connection.close()
+            raise StopError(
+                f"{folder.path}: its sketches cannot be read ({str(error).partition(chr(10))[0]}); "
+                "`modelkin check` says which file is damaged, `modelkin repair` mends the graph"
+            ) from error
     return connection

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from store.checksum import file_checksum, with_checksum
 from store.errors import StopError
 from store.format import SKETCH_VERSION, SketchFormat
 from store.records import TensorSketch
 
-__all__ = ["SCHEMA", "fsync_directory", "read_shard", "write_shard"]
+__all__ = ["SCHEMA", "fsync_directory", "read_models", "read_shard", "write_named_shard", "write_shard"]
 
 SCHEMA: Final = pa.schema(
     [
@@ -67,6 +68,18 @@ def write_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]]
 
     Raises OSError when the disk is full; no partial file is then left under the final name.
     """
+    _write(path, models, form, named=False)
+    return path.stat().st_size
+
+
+def write_named_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]], form: SketchFormat) -> Path:
+    """As `write_shard`, with the file's checksum added to its name; returns where it lies."""
+    return _write(path, models, form, named=True)
+
+
+def _write(
+    path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]], form: SketchFormat, *, named: bool
+) -> Path:
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     for model_id, sketches in models:
         for sketch in sketches:
@@ -87,12 +100,13 @@ def write_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]]
             )
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        final = with_checksum(path, file_checksum(temporary)) if named else path
+        temporary.replace(final)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
-    return path.stat().st_size
+    return final
 
 
 def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tuple[TensorSketch, ...]]]:
@@ -124,7 +138,16 @@ def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tu
         yield current, tuple(rows)
 
 
-def _read_table(path: Path) -> Any:
+def read_models(path: Path, *, whole: bool) -> list[tuple[int, str]]:
+    """(model id, tensor) of each row of a shard; `whole` reads, and so checks, all other columns too.
+
+    Raises StopError when the shard is missing, damaged, or of another sketch version.
+    """
+    table = _read_table(path, SCHEMA.names if whole else ["model_id", "tensor"])
+    return list(zip(table.column("model_id").to_pylist(), table.column("tensor").to_pylist(), strict=True))
+
+
+def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names) -> Any:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             version = (file.schema_arrow.metadata or {}).get(b"modelkin.version", b"").decode("ascii", "replace")
@@ -137,7 +160,7 @@ def _read_table(path: Path) -> Any:
                 raise StopError(
                     f"{path}: expected the columns {', '.join(SCHEMA.names)}; delete it and index its source again"
                 )
-            return file.read(columns=SCHEMA.names)
+            return file.read(columns=list(columns))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StopError(f"{path}: the shard cannot be read ({error}); delete it and index its source again") from error
 

@@ -1,4 +1,5 @@
-"""One run that writes: models in, generation out. All SQL that changes a graph is here and in `store.lineage`."""
+"""One run that writes: models in, generation out. All SQL that changes a graph is here, in
+`store.lineage` and in `store.mending`."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from store.errors import StopError
 from store.format import SketchFormat
 from store.generation import GraphFolder
 from store.records import Model, Skipped
-from store.shards import write_shard
+from store.shards import write_named_shard
 
 __all__ = ["GraphWriter"]
 
@@ -145,9 +146,10 @@ class GraphWriter:
         shards: dict[str, str] = {}
         for architecture, members in by_architecture.items():
             self._shards += 1
-            shard = f"sketches/arch={architecture}/{self.run_id:06d}-{first:09d}-{self._shards:05d}.parquet"
-            write_shard(self.folder.path / shard, [(first + at, models[at].sketches) for at in members], self.form)
-            shards[architecture] = shard
+            name = f"{self.run_id:06d}-{first:09d}-{self._shards:05d}.parquet"
+            path = self.folder.sketches / f"arch={architecture}" / name
+            shard = write_named_shard(path, [(first + at, models[at].sketches) for at in members], self.form)
+            shards[architecture] = shard.relative_to(self.folder.path).as_posix()
         rows = [
             {
                 "model_id": first + at,

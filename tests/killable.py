@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -26,7 +27,9 @@ from crawl.model_sketch import sketch_model
 from crawl.source import ModelRef
 from indexer.distance import measure_pairs, normalised
 from indexer.family import make_family
+from modelkin.nightly import run
 from store.errors import StopError
+from store.generation import GraphFolder
 from store.progress import SilentProgress
 from store.writer import GraphWriter
 from tests.runs import index
@@ -42,7 +45,7 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Job:
-    """One run of `index`; at most one of the last three."""
+    """One run; at most one of `point`, `seconds` and `limit`."""
 
     source: str
     graph: str
@@ -52,6 +55,12 @@ class Job:
     """Die after this time."""
     limit: int = 0
     """Bytes that a file may grow to."""
+    command: str = "index"
+    """index, crawl or update."""
+    phases: bool = False
+    """Say what the run is at, a line a phase, instead of how many points it passed."""
+    swap: bool = False
+    """Count `seconds` from the start of the swap; with `phases`."""
 
 
 class Outcome(NamedTuple):
@@ -75,11 +84,22 @@ class Killable:
     ) -> None:
         self._server.communicate()
 
-    def run(self, source: Path, graph: Path, *, point: int = 0, seconds: float = 0.0, limit: int = 0) -> Outcome:
+    def run(
+        self,
+        source: Path,
+        graph: Path,
+        *,
+        point: int = 0,
+        seconds: float = 0.0,
+        limit: int = 0,
+        command: str = "index",
+        phases: bool = False,
+        swap: bool = False,
+    ) -> Outcome:
         """Index in a process of its own, and wait for its end."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        job = Job(str(source), str(graph), point, seconds, limit)
+        job = Job(str(source), str(graph), point, seconds, limit, command, phases, swap)
         self._server.stdin.write(json.dumps(asdict(job)) + "\n")
         self._server.stdin.flush()
         return Outcome(*json.loads(self._server.stdout.readline()))
@@ -121,18 +141,58 @@ class _Points(SilentProgress):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _work(job: Job) -> Outcome:
+class _Phases(SilentProgress):
+    """Says what the run is at as soon as it is, for it may not live to say it later."""
+
+    def __init__(self, job: Job, output: int) -> None:
+        self._output = output
+        publish = GraphFolder.publish
+
+        def told(folder: GraphFolder, connection: Any) -> int:
+            self.start("swap", None)
+            if job.swap:
+                _die_in(job.seconds)
+            return publish(folder, connection)
+
+        GraphFolder.publish = told  # type: ignore[method-assign,assignment]
+
+    def start(self, label: str, total: int | None) -> None:
+        os.write(self._output, f"{label}\n".encode())
+
+
+def _die_in(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+def _work(job: Job, output: int) -> Outcome:
     crawl.ingest.BATCH_MODELS = _MODELS_A_BATCH  # type: ignore[misc]
-    if job.seconds:
-        threading.Timer(job.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    if job.seconds and not job.swap:
+        _die_in(job.seconds)
     if job.limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.limit, job.limit))
+    if job.phases:
+        return _command(job, _Phases(job, output))
     points = _Points(job.point)
     try:
         index(Path(job.source), Path(job.graph), points, workers=1)
     except StopError as error:
         return Outcome(STOPPED, str(error))
     return Outcome(0, str(points.passed))
+
+
+def _command(job: Job, progress: SilentProgress) -> Outcome:
+    """The run as the command line does it."""
+    run(
+        job.graph,
+        None if job.command == "update" else FolderSource(job.source),
+        command=job.command,
+        mode=None if job.command == "crawl" else "default",
+        budget=0,
+        complete=True,
+        progress=progress,
+        clock=lambda: datetime.now(UTC),
+    )
+    return Outcome(0, "")
 
 
 def _warm(source: Path) -> None:
@@ -157,7 +217,7 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             try:
-                outcome = _work(job)
+                outcome = _work(job, writing)
                 os.write(writing, outcome.said.encode())
                 os._exit(outcome.status)
             finally:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from store.check import check_graph, sound
 from store.errors import StopError
 from store.generation import GraphFolder
+from store.progress import SilentProgress
 from tests.killable import STOPPED, Killable
 from tests.runs import answers, index, leftovers
 from tests.weights import family
@@ -70,6 +72,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(tmp_path: Path, small_disk:
             assert os.strerror(errno.ENOSPC) in told
             assert "free some space" in told
             assert answers(graph) == before
+            assert sound(check_graph(graph, SilentProgress()).checks)
             with pytest.raises(StopError, match=r"writing failed .*free some space"):
                 index(source, graph, workers=1)
         filler.unlink()
@@ -123,6 +126,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
             assert os.strerror(errno.EFBIG) in outcome.said
             assert "current generation is untouched" in outcome.said
             assert answers(graph) == before
+            assert sound(check_graph(graph, SilentProgress()).checks)
     index(source, graph)
     assert len(answers(graph)) == 4
     assert leftovers(graph) == []

@@ -223,12 +223,32 @@ def test_what_is_renamed_is_on_disk_before(source: Path, graph: Path, monkeypatc
     index(source, graph)
     arch = next(path.name for path in graph.glob("sketches/*") if len(list(path.glob("000002-*"))))
     shard = next(graph.glob("sketches/*/000002-*")).name
+    plain = shard.replace("-" + shard[-40:-8], "")
     assert done == [
         *("fsync copy.tmp", "copy.tmp -> building.duckdb"),
-        *("fsync sketches", f"fsync {shard}.tmp", f"{shard}.tmp -> {shard}", f"fsync {arch}"),
+        *("fsync sketches", f"fsync {plain}.tmp", f"{plain}.tmp -> {shard}", f"fsync {arch}"),
         *("fsync building.duckdb", "fsync CURRENT.tmp", "building.duckdb -> graph-000002.duckdb", "fsync graph"),
         *("CURRENT.tmp -> CURRENT", "fsync graph"),
     ]
+
+
+def test_a_swap_that_was_killed_between_its_two_renames_is_finished(
+    source: Path, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family(source, "more", 2)
+    with monkeypatch.context() as killed:
+        killed.setattr(GraphFolder, "_point", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            index(source, graph)
+    assert sorted(path.name for path in graph.glob("*.*")) == [
+        *("CURRENT.tmp", "graph-000001.duckdb", "graph-000002.duckdb")
+    ]
+    assert len(answers(graph)) == 2
+    report = index(source, graph)
+    assert (report.new, report.unchanged) == (0, 4)
+    assert GraphFolder(graph).current() == 3
+    assert len(answers(graph)) == 4
+    assert leftovers(graph) == []
 
 
 def test_an_error_of_the_disk_is_told_with_what_to_do(source: Path, graph: Path) -> None:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
+from store.check import check_graph, sound
 from store.generation import GraphFolder
+from store.progress import SilentProgress
 from tests.killable import KILLED, Killable
 from tests.runs import Placed, answers, index, leftovers
 from tests.weights import family, root, save, tuned
@@ -62,6 +64,7 @@ def check(world: World, graph: Path) -> tuple[int, int]:
     generation = GraphFolder(graph).current()
     assert generation in (1, 2)
     assert answers(graph) == (world.before if generation == 1 else world.after)
+    assert sound(check_graph(graph, SilentProgress()).checks)
     report = index(world.source, graph, workers=1)
     assert answers(graph) == world.after
     assert leftovers(graph) == []

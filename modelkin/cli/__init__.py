@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelkin.cli import answers, listings, runs, scheduling
+from modelkin.cli import answers, listings, runs, scheduling, upkeep
 from modelkin.cli.endings import Commands
 
 __all__ = ["app", "main"]
@@ -41,7 +41,7 @@ def _options(
     pass
 
 
-for _module in (runs, scheduling, answers, listings):
+for _module in (runs, scheduling, answers, listings, upkeep):
     _module.register(app)
 
 

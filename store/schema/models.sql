@@ -30,6 +30,6 @@ comment on column models.bytes_read is 'Bytes read of them, headers included.';
 comment on column models.content_hash is '32 hex digits over canonical names and content hashes of all sketched tensors: equal for bit-equal copies.';
 comment on column models.created_at is 'UTC, as the source says; null where it does not.';
 comment on column models.modified_at is 'UTC, as the source says; null where it does not.';
-comment on column models.shard is 'Parquet file with its sketches, relative to the graph.';
+comment on column models.shard is 'Parquet file with its sketches, relative to the graph. Its name ends in its checksum: 32 hex digits, the first 16 bytes of BLAKE3 of the file.';
 comment on column models.added_run is 'Run that ingested it.';
 comment on column models.removed_run is 'Run that found it gone or replaced by a newer revision; null while it is live.';

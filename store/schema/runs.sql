@@ -23,7 +23,7 @@ create table runs (
 );
 comment on table runs is 'One row for each time that a command wrote to the graph.';
 comment on column runs.run_id is 'Counts from 1.';
-comment on column runs.command is 'index, crawl, update or nightly.';
+comment on column runs.command is 'index, crawl, update, nightly or repair; unknown where a repair found only that there was such a run.';
 comment on column runs.source is 'folder:PATH, cache:PATH or hub:URL; null for update.';
 comment on column runs.started_at is 'UTC.';
 comment on column runs.finished_at is 'UTC; null while it runs or when it was killed.';
