@@ -17,6 +17,7 @@ import pyarrow as pa
 from store.errors import StopError
 from store.format import SketchFormat
 from store.generation import GraphFolder
+from store.history import note_placements
 from store.records import Model, Skipped
 from store.shards import write_shard
 
@@ -252,7 +253,9 @@ class GraphWriter:
 
     def publish(self) -> int:
         """Finish the run and make this the current generation; returns its number."""
-        self.finish_run(status="done", finished_at=self._now())
+        with self.transaction():
+            note_placements(self.connection, self.run_id)
+            self.finish_run(status="done", finished_at=self._now())
         return self.folder.publish(self.connection)
 
 
