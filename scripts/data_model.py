@@ -65,6 +65,7 @@ def _lines() -> Iterator[str]:
     yield "- A model has at most one edge with valid_to_run null as a child, and its parent is live: no circles."
     yield "- A merge has two or more current rows in merges, one of them its edge's parent; no circles here either."
     yield "- components has a row for each live model after an update; its path follows current edges from the root."
+    yield "- placements has one row with valid_to_run null for each row of components, when a run has been published."
     yield "- Edges, pairs and components depend on the live models' sketches alone (with metadata, on their dates and"
     yield "  cards too), not on the order of arrival."
     yield "- Every live model's shard exists and holds its rows."

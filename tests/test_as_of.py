@@ -182,7 +182,7 @@ def test_real_runs_are_remembered(tmp_path: Path) -> None:
     child = grow(base, 2)
     models = {"base": base, "child": child, **{f"grand-{i}": grow(child, 10 + i) for i in range(4)}}
     source, graph = tmp_path / "source", tmp_path / "graph"
-    after = {}
+    after: dict[int, dict[str, Any]] = {}
 
     def run() -> None:
         index(source, graph)

@@ -113,6 +113,7 @@ def test_between_runs(graph: Path) -> None:
 def test_the_difference_turns_one_set_of_edges_into_the_other(graph: Path) -> None:
     for before, after in ((1, 2), (2, 3), (1, 3)):
         with ModelGraph.open(graph, as_of=before) as old, ModelGraph.open(graph, as_of=after) as new:
+            edges: set[tuple[str, str | None, str | None]]
             edges = {(each.child, each.parent, each.relation) for each in old.edges()}
             found = new.diff(before, after)
             edges -= {(each.child, each.parent_before, each.relation_before) for each in found}

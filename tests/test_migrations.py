@@ -44,7 +44,8 @@ def schema_of(connection: duckdb.DuckDBPyConnection) -> list[list[tuple[Any, ...
         "from duckdb_columns() where not internal order by all",
         "select table_name, comment from duckdb_tables() order by all",
         "select table_name, constraint_type, constraint_column_names from duckdb_constraints() order by all",
-        "select view_name, sql, comment from duckdb_views() where not internal and view_name <> 'sketches' order by all",
+        "select view_name, sql, comment from duckdb_views() where not internal and view_name <> 'sketches' "
+        "order by all",
         "select function_name, function_type, parameters, macro_definition from duckdb_functions() "
         "where not internal order by all",
     )

@@ -55,9 +55,9 @@ def sql(
 ) -> None:
     """Ask the graph in DuckDB's SQL.
 
-    Tables: models, inferred, edges, components, merges, pairs, claims, runs, skipped. Views: lineage, parents,
-    audit, live_models, nodes, current_edges, current_merges, sketches. Macros: ancestors_of(m), descendants_of(m),
-    siblings_of(m).
+    Tables: models, inferred, edges, components, placements, merges, pairs, claims, runs, skipped. Views: lineage,
+    parents, audit, live_models, nodes, current_edges, current_merges, sketches. Macros: ancestors_of(m),
+    descendants_of(m), siblings_of(m).
     """
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")
