@@ -178,9 +178,10 @@ def test_as_of_a_run_equals_what_was_told_right_after_it(
 
 def test_real_runs_are_remembered(tmp_path: Path) -> None:
     """Models come, go and are revised, and an ancestor that is missing is inferred in between."""
-    base = start(1, layers=3, width=40)
-    child = grow(base, 2)
-    models = {"base": base, "child": child, **{f"grand-{i}": grow(child, 10 + i) for i in range(4)}}
+    base = start(ord("d"), layers=2, width=40)
+    child = grow(base, 1)
+    models = {"base": base, "child": child, "uncle-1": grow(base, 11), "uncle-2": grow(base, 21)}
+    models |= {f"grand-{i}": grow(child, 10 * i + 2) for i in range(4)}
     source, graph = tmp_path / "source", tmp_path / "graph"
     after: dict[int, dict[str, Any]] = {}
 
@@ -204,7 +205,7 @@ def test_real_runs_are_remembered(tmp_path: Path) -> None:
     with ModelGraph.open(graph, as_of=2) as asked:
         assert any(each.inferred for each in asked.ancestors("grand-1"))
         assert repr(asked).endswith("generation 4, as of run 2>")
-        assert {each.model for each in asked.identify(source / "grand-1")} >= {"grand-1", "grand-2"}
+        assert {each.name for each in asked.identify(source / "grand-1")} >= {"grand-1", "grand-2"}
 
 
 DAY = datetime(2024, 5, 28, 12, tzinfo=UTC)
