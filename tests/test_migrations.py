@@ -107,7 +107,12 @@ def test_a_run_brings_an_old_graph_up_to_date(old: tuple[Path, OldModels], tmp_p
     assert answers(graph)["a/merge"].merged == (("a/grand", 0.5, "linear"), ("a/other", 0.5, "linear"))
     assert database.read_bytes() == before, "the old generation stays as it was"
     with open_reader(graph) as connection, open_reader(tmp_path / "afresh") as new:
-        assert schema_of(connection) == schema_of(new)
+        # DuckDB renders views otherwise when they come from a file of an older format.
+        assert schema_of(connection)[:3] == schema_of(new)[:3]
+        macro = "select model, relation from ancestors_of('a/merge')"
+        assert connection.sql(macro).fetchall() == new.sql(macro).fetchall() != []
+        for view in ("lineage", "parents", "audit", "current_edges", "current_merges"):
+            assert connection.sql(f"describe {view}").fetchall() == new.sql(f"describe {view}").fetchall()
         stages = "select name, stage from live_models join components using (model_id) order by all"
         assert connection.sql(stages).fetchall() == new.sql(stages).fetchall()
         held = connection.sql("select count(*) from placements where valid_to_run is null").fetchall()
