@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -31,18 +31,19 @@ from modelkin.rows import (
     RunRow,
     Sibling,
     SkippedRow,
-    attributes_of,
     row_of,
 )
 from modelkin.tables import counted
 from modelkin.tree import Placed, Tree, build_tree
 from store.errors import StopError
 from store.generation import open_reader
+from store.history import AsOf
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from indexer.identify import Relative
+    from modelkin.changes import ChangedEdge
 
 __all__ = ["ModelGraph"]
 
@@ -57,17 +58,26 @@ class ModelGraph:
     they raise UnknownModelError or AmbiguousModelError. Not for use from several threads at once.
     """
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, as_of: RunRow | None = None) -> None:
         self.path = path
+        self.as_of = as_of
+        """The run after which everything is shown as it was then; None for the present."""
         # The connection is for `sql`: while the user reads a result from it, DuckDB refuses other queries there.
         self._session = connection
         self._connection = connection.cursor()
         create_label(self._connection)
 
     @classmethod
-    def open(cls, path: Path | str = "graph") -> Self:
-        """Open the current generation in folder `path`. Raises StopError when there is none."""
-        return cls(Path(path), open_reader(path))
+    def open(cls, path: Path | str = "graph", *, as_of: AsOf | None = None) -> Self:
+        """Open the current generation in folder `path`, or the graph as it was after a run.
+
+        `as_of` is the number of a run, or a date or datetime (also as text; UTC): the last run that had finished by
+        then, or by the end of that day. Raises StopError when there is no graph, or no such run.
+        """
+        graph = cls(Path(path), open_reader(path, as_of))
+        if as_of is not None:
+            graph.as_of = graph.runs()[-1]
+        return graph
 
     def close(self) -> None:
         """Let go of the files. Relations that `sql` gave are dead then."""
@@ -85,9 +95,7 @@ class ModelGraph:
     @property
     def generation(self) -> int:
         """Number of the generation that was opened; counts up with every run that publishes."""
-        path = self._value("select path from duckdb_databases() where database_name = current_database()")
-        found = re.search(r"graph-(\d+)\.duckdb$", path)
-        return int(found.group(1)) if found else 0
+        return int(self._value("select value from settings where key = 'base_generation'")) + 1
 
     def __len__(self) -> int:
         """Live models."""
@@ -114,7 +122,7 @@ class ModelGraph:
         more = f", {alone:,} without relatives" if alone else ""
         return (
             f"<ModelGraph {self.path}: {counted(len(self), 'model')}, {counted(trees, 'tree')}{more}, "
-            f"generation {self.generation}>"
+            f"generation {self.generation}{f', as of run {self.as_of.run_id}' if self.as_of else ''}>"
         )
 
     def _repr_html_(self) -> str:
@@ -158,8 +166,7 @@ class ModelGraph:
         """Its parent, every piece of evidence, the runner-up, and what its card claims."""
         model_id = self._placed(model)
         cursor = self._connection.execute(queries.EXPLAIN, [model_id])
-        names = [column[0] for column in cursor.description or ()]
-        row = dict(zip(names, cursor.fetchone() or (), strict=True))
+        row = dict(zip((column[0] for column in cursor.description or ()), cursor.fetchone() or (), strict=True))
         parent_id, runner_up_id = row.pop("parent_id"), row.pop("runner_up_id")
         evidence = tuple(Evidence(**each) for each in row.pop("evidence") or ())
         merged = tuple(MergeParent(**each) for each in row.pop("merge_parents"))
@@ -203,6 +210,13 @@ class ModelGraph:
         """Declared parents beside measured ones, by model; `every` adds measured parents that no card declares."""
         return Rows(self._rows(AuditRow, queries.AUDIT_ALL if every else queries.AUDIT))
 
+    def diff(self, before: AsOf, after: AsOf, *, every: bool = False) -> Rows[ChangedEdge]:
+        """Edges with another parent or relation after one run than before, by child, and why; with `every` also those
+        with another confidence or runner-up. Raises StopError as `open` does, and when `before` is the later run."""
+        from modelkin.changes import changes
+
+        return Rows(changes(self._connection, before, after, datetime.now(UTC), every=every))
+
     def each_model(self) -> Iterator[ModelRow]:
         """`models` one by one, for graphs that are larger than memory."""
         return (row_of(ModelRow, row) for row in self._stream(queries.MODELS))
@@ -226,10 +240,8 @@ class ModelGraph:
             relation = self._session.sql(query)
         except duckdb.Error as error:
             raise StopError(str(error).strip()) from error
-        if relation is None:
-            # Settings and the like: done, without rows.
-            return self._session.sql("select true as done")
-        return relation
+        # Settings and the like are done, without rows.
+        return self._session.sql("select true as done") if relation is None else relation
 
     def sql_rows(self, query: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """As `sql`, but the names of the columns and the rows one by one, for results that are larger than memory."""
@@ -247,15 +259,9 @@ class ModelGraph:
 
     def to_networkx(self) -> nx.DiGraph[str]:
         """A directed graph, parent -> child, with all columns as attributes of nodes and edges."""
-        import networkx as nx
+        from modelkin.network import to_networkx
 
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        for row in self.each_model():
-            graph.add_node(row.name, **attributes_of(row, without=("name", "parent")))
-        for edge in self.each_edge():
-            graph.add_nodes_from({edge.parent, edge.child} - graph.nodes, inferred=True)
-            graph.add_edge(edge.parent, edge.child, **attributes_of(edge, without=("parent", "child")))
-        return graph
+        return to_networkx(self.each_model(), self.each_edge())
 
     def _placed(self, model: str) -> int:
         """The id of a model that is in a tree."""

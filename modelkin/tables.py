@@ -41,6 +41,15 @@ _CHOSEN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("runner_up", "runner_up"),
         ("its confidence", "runner_up_confidence"),
     ),
+    "ChangedEdge": (
+        ("change", "change"),
+        ("child", "child"),
+        ("parent was", "parent_before"),
+        ("parent is", "parent_after"),
+        ("relation was", "relation_before"),
+        ("relation is", "relation_after"),
+        ("why", "why"),
+    ),
     "ModelRow": (
         ("name", "name"),
         ("parent", "parent"),

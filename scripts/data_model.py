@@ -68,6 +68,7 @@ def _lines() -> Iterator[str]:
     yield "- A merge has two or more current rows in merges, one of them its edge's parent; no circles here either."
     yield "- components has a row for each live model after an update; its path follows current edges from the root."
     yield "- Every live model's shard exists, has the checksum that its name tells, and holds its rows."
+    yield "- placements has one row with valid_to_run null for each row of components, when a run has been published."
     yield "- Edges, pairs and components depend on the live models' sketches alone (with metadata, on their dates and"
     yield "  cards too), not on the order of arrival."
     yield "- Times are UTC without a zone; sizes are bytes; durations are seconds; probabilities lie in [0, 1]."

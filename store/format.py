@@ -10,7 +10,7 @@ from typing import Final
 
 __all__ = ["SCHEMA_VERSION", "SKETCH_VERSION", "SketchFormat"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 SKETCH_VERSION: Final = 1
 
 

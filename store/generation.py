@@ -19,7 +19,10 @@ import duckdb
 
 from store.errors import StopError
 from store.format import SCHEMA_VERSION
+from store.history import AsOf
 from store.lock import LOCK, lock
+from store.migrations import migrate, schema_version
+from store.opening import open_database
 from store.schema import create_schema, sketches_view
 from store.shards import fsync_directory
 
@@ -120,8 +123,9 @@ class GraphFolder:
         connection = duckdb.connect(str(self.building))
         if base:
             try:
-                check_schema(connection, self.path)
+                migrate(connection, schema_version(connection, self.path))
             except StopError:
+                connection.close()
                 self.discard_building()
                 raise
             connection.execute("update settings set value = ? where key = 'base_generation'", [str(base)])
@@ -167,13 +171,16 @@ class GraphFolder:
         except duckdb.Error:
             return None
         try:
-            settings = dict(connection.execute("select key, value from settings").fetchall())
-        except duckdb.Error:
-            settings = {}
-        if (settings.get("base_generation"), settings.get("schema_version")) == (str(base), str(SCHEMA_VERSION)):
-            return connection
-        connection.close()
-        return None
+            version = schema_version(connection, self.path)
+            row = connection.execute("select value from settings where key = 'base_generation'").fetchone()
+        except (StopError, duckdb.Error):
+            # No graph, or one of a newer schema.
+            version, row = 0, None
+        if row != (str(base),):
+            connection.close()
+            return None
+        migrate(connection, version)
+        return connection
 
     def discard_building(self) -> None:
         """Remove a half-built generation with all that DuckDB keeps beside it: logs, folders it spilled to."""
@@ -237,21 +244,18 @@ def _fsync(path: Path) -> None:
 
 
 def check_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Raises StopError, and closes the connection, when the graph has another schema version than this modelkin."""
-    try:
-        row = connection.execute("select value from settings where key = 'schema_version'").fetchone()
-    except duckdb.CatalogException:
-        row = None
-    version = row[0] if row else "unknown"
-    if version != str(SCHEMA_VERSION):
-        connection.close()
+    """Raises StopError when the graph has another schema version than this modelkin."""
+    if (version := schema_version(connection, path)) != SCHEMA_VERSION:
         raise StopError(f"{path}: the graph has schema version {version}, this modelkin knows {SCHEMA_VERSION}")
 
 
-def open_generation(folder: GraphFolder) -> tuple[duckdb.DuckDBPyConnection, int]:
+def open_generation(folder: GraphFolder, as_of: AsOf | None = None) -> tuple[duckdb.DuckDBPyConnection, int]:
     """Open the current generation read-only, its tables alone; also returns its number.
 
-    Raises StopError when there is no graph, or it was written by another schema version.
+    `as_of` shows every table as it was after that run, or after the last one that had finished by then. A graph of an
+    older schema is brought up to date in memory; its files stay as they are. Raises StopError when there is no graph,
+    it was written by a newer schema version, or is too large to be brought up to date by a reader, and for an `as_of`
+    that means no finished run.
     """
     generation: int | None
     for _ in range(5):
@@ -261,24 +265,23 @@ def open_generation(folder: GraphFolder) -> tuple[duckdb.DuckDBPyConnection, int
                 f"{folder.path}: no graph here; make one with `modelkin index SOURCE --graph {folder.path}`"
             )
         try:
-            connection = duckdb.connect(str(folder.database(generation)), read_only=True)
+            connection = open_database(folder.database(generation), folder.path, as_of)
             break
         except duckdb.Error as error:
             # A writer may have published and pruned between reading CURRENT and opening: look again.
             failure = error
     else:
         raise StopError(f"{folder.path}: generation {generation} cannot be opened ({failure})") from failure
-    check_schema(connection, folder.path)
     return connection, generation
 
 
-def open_reader(path: Path | str) -> duckdb.DuckDBPyConnection:
+def open_reader(path: Path | str, as_of: AsOf | None = None) -> duckdb.DuckDBPyConnection:
     """Open the current generation read-only, with the view `sketches` over the graph's shards.
 
-    Raises StopError when there is no graph, it was written by another schema version, or a shard is damaged.
+    Raises StopError as `open_generation` does, and when a shard is damaged.
     """
     folder = GraphFolder(path)
-    connection, _ = open_generation(folder)
+    connection, _ = open_generation(folder, as_of)
     rows = connection.execute("select distinct shard from models where removed_run is null order by 1").fetchall()
     shards = [str((folder.path / row[0]).resolve()) for row in rows]
     present = [shard for shard in shards if Path(shard).exists()]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from store.errors import StopError
 from store.format import SketchFormat
 from store.generation import GraphFolder
+from store.history import note_placements
 from store.records import Model, Skipped
 from store.shards import write_named_shard
 
@@ -254,7 +255,9 @@ class GraphWriter:
 
     def publish(self) -> int:
         """Finish the run and make this the current generation; returns its number."""
-        self.finish_run(status="done", finished_at=self._now())
+        with self.transaction():
+            note_placements(self.connection, self.run_id)
+            self.finish_run(status="done", finished_at=self._now())
         return self.folder.publish(self.connection)
 
 

@@ -186,7 +186,7 @@ def test_no_graph(tmp_path: Path) -> None:
 
 
 def test_a_bug_keeps_its_traceback(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: object) -> None:
+    def broken(path: object, as_of: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("modelkin.graph.open_reader", broken)

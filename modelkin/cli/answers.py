@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelkin.cli.options import GraphOption, JsonOption
+from modelkin.cli.options import AsOfOption, GraphOption, JsonOption
 from modelkin.cli.output import ascii_only, note, print_json, print_lines, print_rows
 from modelkin.cli.reading import reading
 
@@ -29,27 +29,35 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def parents(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def parents(
+    model: ModelArgument, graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False
+) -> None:
     """All parents: one, or those it was merged from."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         _print(opened.parents(model), json, f"{model} is the root of its tree")
 
 
-def ancestors(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def ancestors(
+    model: ModelArgument, graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False
+) -> None:
     """The line of descent upwards, parent first."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         _print(opened.ancestors(model), json, f"{model} is the root of its tree")
 
 
-def descendants(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def descendants(
+    model: ModelArgument, graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False
+) -> None:
     """All models below MODEL, children first."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         _print(opened.descendants(model), json, f"{model} has no children here")
 
 
-def siblings(model: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def siblings(
+    model: ModelArgument, graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False
+) -> None:
     """The other children of MODEL's parent."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         _print(opened.siblings(model), json, f"{model} has no siblings here")
 
 
@@ -58,6 +66,7 @@ def tree(
         str | None, typer.Argument(metavar="MODEL", help="Its tree; without it, all trees, largest first.")
     ] = None,
     graph: GraphOption = _GRAPH,
+    as_of: AsOfOption = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Children shown of each model; 0 for all.")] = 20,
     json: JsonOption = False,
 ) -> None:
@@ -67,7 +76,7 @@ def tree(
     """
     from modelkin.drawing import tree_lines
 
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         if model is not None:
             found = opened.tree(model)
             if json:
@@ -99,14 +108,16 @@ def _draw_all(trees: Iterable[Tree], limit: int) -> None:
         note("the graph holds no models that were placed; run `modelkin update`")
 
 
-def explain(child: ModelArgument, graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def explain(
+    child: ModelArgument, graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False
+) -> None:
     """Why a model has this parent.
 
     Shows its parent, every piece of evidence, the runner-up, and what its card claims.
     """
     from modelkin.drawing import explanation_lines
 
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         found = opened.explain(child)
     if json:
         print_json(found)

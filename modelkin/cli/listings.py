@@ -1,4 +1,4 @@
-"""Commands about the whole graph: edges, audit, sql, runs, skipped, models."""
+"""Commands about the whole graph: edges, audit, sql, runs, diff, skipped, models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelkin.cli.options import GraphOption, JsonOption
+from modelkin.cli.options import AsOfOption, GraphOption, JsonOption
 from modelkin.cli.output import note, print_json_lines, print_rows, print_table
 from modelkin.cli.reading import reading
 
@@ -21,23 +21,24 @@ _GRAPH = Path("graph")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (edges, audit, sql, runs, skipped, models):
+    for command in (edges, audit, sql, runs, diff, skipped, models):
         app.command()(command)
 
 
-def edges(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def edges(graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False) -> None:
     """All current edges."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         _print(opened.each_edge(), json, "no edges")
 
 
 def audit(
     graph: GraphOption = _GRAPH,
+    as_of: AsOfOption = None,
     every: Annotated[bool, typer.Option("--all", help="Also measured parents that no card declares.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Declared parents beside measured ones."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         rows = opened.audit(every=every)
     _print(rows, json, "no model declares a base")
     if rows and not json:
@@ -48,18 +49,19 @@ def audit(
 def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SQL statement; - reads it from standard input.")],
     graph: GraphOption = _GRAPH,
+    as_of: AsOfOption = None,
     json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
 ) -> None:
     """Ask the graph in DuckDB's SQL.
 
-    Tables: models, inferred, edges, components, merges, pairs, claims, runs, skipped. Views: lineage, parents,
-    audit, live_models, nodes, current_edges, current_merges, sketches. Macros: ancestors_of(m), descendants_of(m),
-    siblings_of(m).
+    Tables: models, inferred, edges, components, placements, merges, pairs, claims, runs, skipped. Views: lineage,
+    parents, audit, live_models, nodes, current_edges, current_merges, sketches. Macros: ancestors_of(m),
+    descendants_of(m), siblings_of(m).
     """
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         columns, rows = opened.sql_rows(sys.stdin.read() if query == "-" else query)
         if json:
             print_json_lines(dict(zip(columns, row, strict=True)) for row in rows)
@@ -77,6 +79,23 @@ def runs(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
         _print(opened.runs(), json, "no runs")
 
 
+def diff(
+    before: Annotated[str, typer.Argument(metavar="RUN1", help="The earlier run, or a date as in --as-of.")],
+    after: Annotated[str, typer.Argument(metavar="RUN2", help="The later run, or a date.")],
+    graph: GraphOption = _GRAPH,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also edges whose confidence or runner-up alone changed.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Which edges changed between two runs, and why.
+
+    Edges that appeared, vanished, or have another parent or relation.
+    """
+    with reading(graph) as opened:
+        _print(opened.diff(before, after, every=every), json, f"no edge changed between {before} and {after}")
+
+
 def skipped(
     graph: GraphOption = _GRAPH,
     run: Annotated[int | None, typer.Option("--run", min=1, help="Only what this run skipped.")] = None,
@@ -88,9 +107,9 @@ def skipped(
         _print(rows, json, "nothing was skipped")
 
 
-def models(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def models(graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOption = False) -> None:
     """All models in the graph."""
-    with reading(graph) as opened:
+    with reading(graph, as_of) as opened:
         _print(opened.each_model(), json, "no models")
 
 

@@ -11,6 +11,7 @@ import typer
 from modelkin.sources import DEFAULT_BUDGET, SourceChoice
 
 __all__ = [
+    "AsOfOption",
     "AuthorOption",
     "BudgetOption",
     "EndpointOption",
@@ -38,6 +39,14 @@ class ModeChoice(StrEnum):
 
 GraphOption = Annotated[
     Path, typer.Option("--graph", envvar="MODELKIN_GRAPH", metavar="DIR", help="Folder of the Model Graph.")
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="RUN|DATE",
+        help="The graph as it was after a run (see `modelkin runs`), or at a date (ISO 8601, UTC).",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 HubArgument = Annotated[

@@ -7,7 +7,7 @@ from typing import Final
 
 import duckdb
 
-__all__ = ["TABLES", "create_schema", "sketches_view"]
+__all__ = ["TABLES", "create_past", "create_schema", "refresh_views", "sketches_view"]
 
 TABLES: Final = (
     "settings",
@@ -21,6 +21,7 @@ TABLES: Final = (
     "edges",
     "merges",
     "components",
+    "placements",
     "skipped",
 )
 
@@ -33,6 +34,31 @@ def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
     """Create every table, view and macro in an empty database."""
     for name in (*TABLES, "views"):
         connection.execute(_read(name))
+
+
+def create_past(connection: duckdb.DuckDBPyConnection, run_id: int) -> None:
+    """Create the same in an empty database, as of a run: over the attached database `present`, which stays as it is."""
+    connection.execute(_read("as_of").replace("{run}", str(int(run_id))))
+    connection.execute(_read("views"))
+
+
+def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make views, macros and comments anew: they hold no data, and follow the code."""
+    views = connection.execute(
+        "select view_name from duckdb_views() where not internal and database_name = current_database()"
+    ).fetchall()
+    macros = connection.execute(
+        """select distinct function_name, if(function_type = 'table_macro', 'macro table', 'macro')
+           from duckdb_functions() where not internal and database_name = current_database()
+           and function_type in ('macro', 'table_macro')"""
+    ).fetchall()
+    for name, kind in [*((name, "view") for (name,) in views), *macros]:
+        connection.execute(f'drop {kind} "{name}"')
+    for table in TABLES:
+        for statement in connection.extract_statements(_read(table)):
+            if statement.query.strip().lower().startswith("comment on"):
+                connection.execute(statement)
+    connection.execute(_read("views"))
 
 
 def sketches_view(shards: list[str]) -> str:

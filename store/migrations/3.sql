@@ -1,0 +1,26 @@
+create table placements (
+    model_id bigint not null,
+    stage varchar,
+    valid_from_run integer not null,
+    valid_to_run integer
+);
+
+-- What is there now, and what once was, from the first update after a model came to the first after it went. Stages
+-- were kept for the present only: since when they hold is not known.
+insert into placements
+    with updates as (select run_id from runs where status = 'done' and mode is not null)
+    select
+        m.model_id,
+        null,
+        coalesce((select min(run_id) from updates where run_id >= m.added_run), m.added_run),
+        if(c.model_id is null, coalesce((select min(run_id) from updates where run_id >= m.removed_run), m.removed_run), null)
+    from models m
+    left join components c using (model_id)
+    where c.model_id is not null or m.removed_run is not null
+    union all
+    select
+        i.inferred_id,
+        null,
+        i.valid_from_run,
+        i.valid_to_run
+    from inferred i;
