@@ -4,7 +4,8 @@
 
 Graphs are as a shortlist of relatives makes them: a random forest's edges and random others, each in both directions
 with nearly the same weight, so that cycles nest deeply. `uniform` graphs (independent edges, independent weights) stand
-beside them; `seconds` and `peak_mb` are those of the slower and the larger kind. Each size runs in a process of its own, whose peak memory is given, the graph's own arrays included.
+beside them; `seconds` and `peak_mb` are those of the slower and of the larger kind. Each size runs in a process of its
+own, whose peak memory is given, the graph's own arrays included.
 networkx solves the same graph in the same run, at the size where it takes some seconds.
 """
 
@@ -22,7 +23,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.memory import in_own_process, resident_mb
+from benchmarks.scale.memory import in_own_process, resident_mb
 from indexer.mdst import minimum_directed_spanning_tree
 
 _NETWORKX_NODES: Final = 150

@@ -169,17 +169,22 @@ def _update_architecture(
         found = [
             (part, solve_component(family.take(part), m, infer=infer)) for part, m in zip(solve, told, strict=True)
         ]
+    placed = [int(i) for part, _ in found for i in family.model_ids[part]]
+    inferred = [node for _, component in found for node in component.inferred]
+    # All components in one go: each of these reads what the whole graph holds now.
+    write_inferred(c, writer.run_id, inferred)
+    added, closed = write_edges(
+        c,
+        writer.run_id,
+        [edge for _, component in found for edge in component.edges],
+        [*placed, *(node.inferred_id for node in inferred)],
+    )
+    write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], placed)
+    replace_pairs(c, [pair for _, component in found for pair in component.pairs], placed)
     trees = []
     stages: dict[int, str] = {}
-    added = closed = 0
     for part, component in found:
         ids = [int(i) for i in family.model_ids[part]]
-        write_inferred(c, writer.run_id, component.inferred)
-        children = [*ids, *(node.inferred_id for node in component.inferred)]
-        more = write_edges(c, writer.run_id, component.edges, children)
-        added, closed = added + more[0], closed + more[1]
-        write_merges(c, writer.run_id, component.merges, ids)
-        replace_pairs(c, component.pairs, ids)
         trees += _trees(ids, component)
         stages |= zip(ids, component.stages, strict=False)
     replace_components(c, trees, [], stages)
