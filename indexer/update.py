@@ -157,7 +157,8 @@ def _update_architecture(
     c = writer.connection
     family = load_family(c, writer.folder.path, architecture, models)
     parts = split(family)
-    solve = [part for part in parts if everything or _changed(family, part, stored)]
+    members = _members(stored)
+    solve = [part for part in parts if everything or _changed(family, part, stored, members)]
     found: list[tuple[NDArray[np.int64], Component]] = []
     if chosen["mode"] == "paper":
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
@@ -191,14 +192,22 @@ def _update_architecture(
     return len(found), added, closed
 
 
-def _changed(family: Family, part: NDArray[np.int64], stored: dict[int, int]) -> bool:
+def _members(stored: dict[int, int]) -> dict[int, set[int]]:
+    """Root id -> the models of its tree, from model id -> root id."""
+    members: dict[int, set[int]] = defaultdict(set)
+    for model, root in stored.items():
+        members[root].add(model)
+    return members
+
+
+def _changed(family: Family, part: NDArray[np.int64], stored: dict[int, int], members: dict[int, set[int]]) -> bool:
     """Is this component's set of members another one than what is stored?"""
     ids = {int(i) for i in family.model_ids[part]}
     roots = {stored.get(i) for i in ids}
-    if None in roots or len(roots) != 1:
+    if len(roots) != 1:
         return True
     root = roots.pop()
-    return {i for i, r in stored.items() if r == root} != ids
+    return root is None or members[root] != ids
 
 
 def _trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[int, int]]]:
