@@ -236,14 +236,22 @@ def _tree(
     allowed[neighbours, np.arange(n)[:, None]] = True
     allowed[root] = True
     if n > k + 1:
-        cheapest = np.argsort(costs, axis=0, kind="stable")[:k]
-        allowed[cheapest, np.arange(n)[None, :]] = True
+        allowed |= _cheapest(costs, k)
     if prior is not None:
         allowed |= prior[:n] < 0
     allowed &= np.isfinite(costs)
     allowed[:, root] = False
     head, tail = np.nonzero(allowed.T)
     return minimum_directed_spanning_forest(n, tail, head, costs[tail, head], np.inf, root=root)
+
+
+def _cheapest(costs: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    """n x n: is a cost among the k least of its column, ties to the lower row? Without sorting what is not."""
+    most = np.nan_to_num(np.partition(costs, k - 1, axis=0)[k - 1], nan=np.inf, posinf=np.inf, neginf=-np.inf)
+    chosen = costs < most
+    level = costs == most
+    left = k - chosen.sum(axis=0)
+    return np.asarray(chosen | (level & (np.cumsum(level, axis=0) <= left)))
 
 
 def _parent_chances(costs: NDArray[np.float64], parent: NDArray[np.int64], root: int) -> NDArray[np.float64]:

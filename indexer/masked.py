@@ -150,10 +150,10 @@ def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: in
         return None
     moved, change = moved[clear], change[clear]
     ratio = moved / change
-    order = np.argsort(ratio, kind="stable")
-    order = order[ratio[order] > 0.01]
-    if not order.size:
+    order = np.flatnonzero(ratio > 0.01)
+    if not order.size or _most_alike(ratio[order], _WIDTH[precision]) < _PILE * ratio.size:
         return None
+    order = order[np.argsort(ratio[order], kind="stable")]
     ahead = np.searchsorted(ratio[order], ratio[order] * (1 + _WIDTH[precision]), side="right") - np.arange(order.size)
     first = int(np.argmax(ahead))
     pile = order[first : first + ahead[first]]
@@ -165,6 +165,16 @@ def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: in
     if not pile.size:
         return None
     return pile.size / ratio.size, float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
+
+
+def _most_alike(ratio: NDArray[np.float64], width: float) -> int:
+    """No fewer than there are ratios in any stretch from r to r (1 + width): those in two bins, each twice as wide.
+
+    Sorting is what piles cost, and most have none.
+    """
+    bins = (np.log(ratio) / (2 * width)).astype(np.int64)
+    count = np.bincount(bins - bins.min())
+    return int((count[:-1] + count[1:]).max()) if count.size > 1 else int(count[0])
 
 
 def _weights(moved: NDArray[np.float64], parts: NDArray[np.float64], precision: int) -> NDArray[np.float64]:

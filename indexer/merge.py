@@ -48,9 +48,15 @@ def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combi
     others = {row: near for row, near in relatives.items() if row not in flat}
     curved = {row: merge for row, near in others.items() if (merge := _curved(family, near, set(found))) is not None}
     merges = set(found) | set(curved)
+    linear = set(found)
     for row, near in others.items() if merges else ():
         # Of models that are no merges where that can be, else of merges.
-        if row not in curved or merges & set(curved[row].sources):
+        if row in curved:
+            retry = bool(merges & set(curved[row].sources))
+        else:
+            # With the same candidates the answer would be the same.
+            retry = not linear.isdisjoint(near.candidates.tolist())
+        if retry:
             again = _curved(family, near, merges if row in curved else set())
             if again is not None:
                 curved[row] = again

@@ -157,7 +157,8 @@ def _update_architecture(
     c = writer.connection
     family = load_family(c, writer.folder.path, architecture, models)
     parts = split(family)
-    solve = [part for part in parts if everything or _changed(family, part, stored)]
+    members = _members(stored)
+    solve = [part for part in parts if everything or _changed(family, part, stored, members)]
     found: list[tuple[NDArray[np.int64], Component]] = []
     if chosen["mode"] == "paper":
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
@@ -169,31 +170,44 @@ def _update_architecture(
         found = [
             (part, solve_component(family.take(part), m, infer=infer)) for part, m in zip(solve, told, strict=True)
         ]
+    placed = [int(i) for part, _ in found for i in family.model_ids[part]]
+    inferred = [node for _, component in found for node in component.inferred]
+    # All components in one go: each of these reads what the whole graph holds now.
+    write_inferred(c, writer.run_id, inferred)
+    added, closed = write_edges(
+        c,
+        writer.run_id,
+        [edge for _, component in found for edge in component.edges],
+        [*placed, *(node.inferred_id for node in inferred)],
+    )
+    write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], placed)
+    replace_pairs(c, [pair for _, component in found for pair in component.pairs], placed)
     trees = []
     stages: dict[int, str] = {}
-    added = closed = 0
     for part, component in found:
         ids = [int(i) for i in family.model_ids[part]]
-        write_inferred(c, writer.run_id, component.inferred)
-        children = [*ids, *(node.inferred_id for node in component.inferred)]
-        more = write_edges(c, writer.run_id, component.edges, children)
-        added, closed = added + more[0], closed + more[1]
-        write_merges(c, writer.run_id, component.merges, ids)
-        replace_pairs(c, component.pairs, ids)
         trees += _trees(ids, component)
         stages |= zip(ids, component.stages, strict=False)
     replace_components(c, trees, [], stages)
     return len(found), added, closed
 
 
-def _changed(family: Family, part: NDArray[np.int64], stored: dict[int, int]) -> bool:
+def _members(stored: dict[int, int]) -> dict[int, set[int]]:
+    """Root id -> the models of its tree, from model id -> root id."""
+    members: dict[int, set[int]] = defaultdict(set)
+    for model, root in stored.items():
+        members[root].add(model)
+    return members
+
+
+def _changed(family: Family, part: NDArray[np.int64], stored: dict[int, int], members: dict[int, set[int]]) -> bool:
     """Is this component's set of members another one than what is stored?"""
     ids = {int(i) for i in family.model_ids[part]}
     roots = {stored.get(i) for i in ids}
-    if None in roots or len(roots) != 1:
+    if len(roots) != 1:
         return True
     root = roots.pop()
-    return {i for i, r in stored.items() if r == root} != ids
+    return root is None or members[root] != ids
 
 
 def _trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[int, int]]]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -30,6 +30,10 @@ __all__ = [
     "write_inferred",
     "write_merges",
 ]
+
+
+_LISTED: Final = "(select unnest(?::bigint[]))"
+"""Ids given as one parameter: a hash join, where list_contains would go through the list for every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,10 @@ def read_sketches(graph: Path, models: Iterable[LiveModel]) -> dict[int, tuple[T
     }
 
 
-def current_edges(connection: duckdb.DuckDBPyConnection) -> dict[int, dict[str, Any]]:
-    """Child id -> its current edge, as a dict of columns."""
-    result = connection.sql("select * from current_edges").to_arrow_table()
-    return {row["child_id"]: row for row in result.to_pylist()}
+def current_edges(connection: duckdb.DuckDBPyConnection, children: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Child id -> its current edge, as a dict of columns, for those of `children` that have one."""
+    result = connection.sql(f"select * from current_edges where child_id in {_LISTED}", params=[list(children)])
+    return {row["child_id"]: row for row in result.to_arrow_table().to_pylist()}
 
 
 def write_edges(
@@ -117,17 +121,17 @@ def write_edges(
     An edge that this same run wrote before (a run resumed after a kill) is replaced, not closed.
     """
     wanted = {edge.child_id: asdict(edge) for edge in edges}
-    present = current_edges(connection)
+    present = current_edges(connection, children)
     changed = [child for child in children if _content(present.get(child)) != _content(wanted.get(child))]
     closing = [child for child in changed if child in present]
     adding = [wanted[child] for child in changed if child in wanted]
     if closing:
         connection.execute(
-            "delete from edges where valid_to_run is null and valid_from_run = ? and list_contains(?, child_id)",
+            f"delete from edges where valid_to_run is null and valid_from_run = ? and child_id in {_LISTED}",
             [run_id, closing],
         )
         connection.execute(
-            "update edges set valid_to_run = ? where valid_to_run is null and list_contains(?, child_id)",
+            f"update edges set valid_to_run = ? where valid_to_run is null and child_id in {_LISTED}",
             [run_id, closing],
         )
     _insert(
@@ -189,7 +193,10 @@ def write_merges(
     for merge in merges:
         wanted[merge.child_id].append(asdict(merge))
     present: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in connection.sql("select * exclude (valid_from_run) from current_merges").to_arrow_table().to_pylist():
+    held = connection.sql(
+        f"select * exclude (valid_from_run) from current_merges where child_id in {_LISTED}", params=[list(children)]
+    )
+    for row in held.to_arrow_table().to_pylist():
         present[row["child_id"]].append(row)
 
     def content(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -199,11 +206,11 @@ def write_merges(
     closing = [child for child in changed if child in present]
     if closing:
         connection.execute(
-            "delete from merges where valid_to_run is null and valid_from_run = ? and list_contains(?, child_id)",
+            f"delete from merges where valid_to_run is null and valid_from_run = ? and child_id in {_LISTED}",
             [run_id, closing],
         )
         connection.execute(
-            "update merges set valid_to_run = ? where valid_to_run is null and list_contains(?, child_id)",
+            f"update merges set valid_to_run = ? where valid_to_run is null and child_id in {_LISTED}",
             [run_id, closing],
         )
     adding = [{**row, "valid_from_run": run_id} for child in changed for row in wanted.get(child, [])]
@@ -212,9 +219,7 @@ def write_merges(
 
 def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:
     """Replace the stored pairs that any of `models` takes part in."""
-    connection.execute(
-        "delete from pairs where list_contains(?, model_a) or list_contains(?, model_b)", [list(models)] * 2
-    )
+    connection.execute(f"delete from pairs where model_a in {_LISTED} or model_b in {_LISTED}", [list(models)] * 2)
     _insert(connection, "pairs", [asdict(pair) for pair in pairs])
 
 
@@ -246,8 +251,8 @@ def replace_components(
     placed = [row["model_id"] for row in rows]
     # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
     connection.execute(
-        "delete from components where list_contains(?, model_id) "
-        "or (model_id < 0 and root_id in (select root_id from components where list_contains(?, model_id)))",
+        f"delete from components where model_id in {_LISTED} "
+        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {_LISTED}))",
         [[*gone, *placed], placed],
     )
     _insert(connection, "components", rows)

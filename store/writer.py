@@ -133,7 +133,7 @@ class GraphWriter:
         rows = self.connection.execute(
             "select name, revision, shard from models where source = ? and removed_run is null", [self._source]
         ).fetchall()
-        there = {shard: (self.folder.path / shard).exists() for _, _, shard in rows}
+        there = {shard: (self.folder.path / shard).exists() for shard in {row[2] for row in rows}}
         return {name: revision if there[shard] else "" for name, revision, shard in rows}
 
     def add(self, models: Sequence[Model], skipped: Iterable[Skipped], backbones: Mapping[str, Backbone]) -> None:

@@ -1,0 +1,144 @@
+"""A synthetic Hub that grows: one model placed, one removed, a night of new ones, against a rebuild in the same run.
+
+    scripts/bench place [--models N] [--new 3300] [--weights-only] [--folder PATH] [--json]
+
+The Hub's forest is that of benchmarks/scale/forest.py (heavy-tailed families, one with a tenth of all models;
+fine-tunes, LoRA, merges, casts, quantised and pruned models, copies; eight architectures). Its models are small, and
+are sketched and written by the project's own code. Each has an upload date, which misleads for .27 %, and no card.
+
+Every step runs in a fresh process and publishes a generation; `peak_mb` is the largest of all processes. Seconds leave
+out making the sketches. With --folder the graph of N models is kept there, and a run that was stopped goes on from it.
+
+`one_placement_s` is one model more in the largest family; a small family and none stand beside it.
+`rebuild_s` is all models placed in a new graph, which they were written to in the opposite order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.scale.hub import SyntheticHub
+from benchmarks.scale.memory import in_own_process
+from benchmarks.scale.score import agreement, disk_mb, recovered
+from benchmarks.scale.steps import Run, ancestors_cold_ms, ancestors_warm_ms, run_step
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench place", description=__doc__)
+    parser.add_argument("--models", type=int, default=10_000, help="models in the graph before the night")
+    parser.add_argument("--new", type=int, default=3_300, help="models of a night; at most a third of the models")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights-only", action="store_true", help="upload dates do not weigh in")
+    parser.add_argument("--folder", type=Path, help="keep the graph here")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.models < 200:
+        parser.error("expected at least 200 models")
+    with tempfile.TemporaryDirectory(prefix="modelkin-bench-") as temporary:
+        bench = _Bench(options.models, min(options.new, options.models // 3), options.seed, not options.weights_only)
+        result = bench.measure((options.folder or Path(temporary)).absolute())
+    if not options.json:
+        for line in bench.lines:
+            print(line)
+    print(json.dumps(result))
+    return 0
+
+
+class _Bench:
+    """The steps in order. Places below `models` are there at the start, the rest come one by one and in the night."""
+
+    def __init__(self, models: int, new: int, seed: int, metadata: bool) -> None:
+        self.models, self.new, self.seed, self.metadata = models, new, seed, metadata
+        self.hub = SyntheticHub(models + new, seed)
+        self.peak = 0.0
+        self.lines = [
+            f"{'step':<22} {'models':>8} {'trees':>7} {'open':>7} {'place':>8} {'publish':>8} {'peak, MB':>9}"
+        ]
+
+    def measure(self, folder: Path) -> dict[str, float]:
+        """All figures of the JSON line."""
+        grown, afresh = folder / "grown", folder / "afresh"
+        total = self.models + self.new
+        self._run("build", grown, range(self.models), resume=True)
+        chosen = self._one_by_one()
+        ones = {label: self._run(f"one, {label}", grown, [i]) for label, i in chosen.items()}
+        removed = self._leaf(chosen["largest family"])
+        self._run("one removed", grown, [], [removed])
+        rest = [i for i in range(self.models, total) if i not in chosen.values()]
+        night = self._run("night", grown, rest)
+        present = [i for i in range(total) if i != removed]
+        rebuild = self._run("rebuild", afresh, present[::-1])
+        share, either, by_kind = recovered(grown, self.hub, present)
+        self.lines += [f"{kind}: {100 * value:.2f} % of edges recovered" for kind, value in by_kind.items()]
+        rng = np.random.default_rng(self.seed)
+        names = [self.hub.name(int(i)) for i in rng.choice(present, 200, replace=False)]
+        one, night_s, rebuild_s = (_total(run) for run in (ones["largest family"], night, rebuild))
+        return {
+            "models": self.models,
+            "one_placement_s": round(one, 3),
+            "one_small_family_s": round(_total(ones["small family"]), 3),
+            "one_alone_s": round(_total(ones["alone"]), 3),
+            "night_s": round(night_s, 2),
+            "night_models": len(rest),
+            "rebuild_s": round(rebuild_s, 2),
+            "peak_mb": round(self.peak),
+            "disk_mb": round(disk_mb(grown), 1),
+            "ancestors_warm_ms": round(ancestors_warm_ms(grown, names), 3),
+            "ancestors_cold_ms": round(ancestors_cold_ms(grown, names[:5]), 1),
+            "edges_recovered": round(share, 5),
+            "edges_either_way": round(either, 5),
+            "agreement_with_rebuild": round(agreement(grown, afresh), 6),
+        }
+
+    def _run(
+        self, label: str, graph: Path, add: Sequence[int], remove: Sequence[int] = (), resume: bool = False
+    ) -> Run | None:
+        print(f"{label}: {len(add):,} models", file=sys.stderr, flush=True)
+        total = self.models + self.new
+        run, peak = in_own_process(
+            run_step, graph, total, self.seed, list(add), remove, use_metadata=self.metadata, resume=resume
+        )
+        self.peak = max(self.peak, peak)
+        if run is not None:
+            line = (
+                f"{label:<22} {len(add) or -len(remove):>8,} {run.components:>7,} {run.opened:>7.2f} "
+                f"{run.updated:>8.2f} {run.published:>8.2f} {peak:>9.0f}"
+            )
+            self.lines.append(line)
+            print(line, file=sys.stderr, flush=True)
+        return run
+
+    def _one_by_one(self) -> dict[str, int]:
+        """One new model of each sort."""
+        forest = self.hub.forest
+        sizes = np.bincount(forest.family[: self.models], minlength=int(forest.family.max()) + 1)
+        there = sizes[forest.family[self.models :]]
+        trained = forest.kind[self.models :] <= 1
+        sorts = {
+            "largest family": (forest.family[self.models :] == 0) & trained,
+            "small family": (there >= 2) & (there <= 50) & trained,
+            "alone": there == 0,
+        }
+        return {label: self.models + int(np.flatnonzero(which)[0]) for label, which in sorts.items()}
+
+    def _leaf(self, but: int) -> int:
+        """A model of the largest family that has no children."""
+        forest = self.hub.forest
+        parents = {*forest.parent.tolist(), *forest.other.tolist()}
+        members = np.flatnonzero((forest.family[: self.models] == 0) & (forest.kind[: self.models] == 1))
+        return next(int(i) for i in members if i not in parents and i != but)
+
+
+def _total(run: Run | None) -> float:
+    return run.total if run is not None else float("nan")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

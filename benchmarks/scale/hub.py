@@ -1,0 +1,133 @@
+"""A synthetic Hub as models with sketches, written to a graph by the project's own writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Final
+
+import ml_dtypes
+import numpy as np
+from blake3 import blake3
+
+from benchmarks.scale.forest import Forest, grow_forest, model_name
+from benchmarks.scale.weights import Weights, WeightsOf, make_shapes
+from crawl.architecture import architecture_key, backbone, canonical_names, role
+from crawl.model_sketch import Backbone
+from crawl.plan import Plan, make_plan
+from crawl.sketch import sketch_array
+from store.format import SketchFormat
+from store.progress import Progress
+from store.records import Model, TensorSketch
+from store.writer import GraphWriter
+
+__all__ = ["FORM", "SOURCE", "SyntheticHub"]
+
+FORM: Final = SketchFormat(outliers=64, projection=8)
+"""As by default, but sized for small models: 8 x 8 projections (of three tensors), 8 outliers a tensor."""
+SOURCE: Final = "hub:synthetic"
+_FIRST_UPLOAD: Final = datetime(2022, 1, 1, tzinfo=UTC)
+_BETWEEN: Final = timedelta(minutes=2)
+_MOVED: Final = 0.0027
+"""Share of models that were uploaded again long after, so that their date misleads (as on the Hub)."""
+_BATCH: Final = 2_000
+_DTYPES: Final = {
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(ml_dtypes.bfloat16): "BF16",
+    np.dtype(ml_dtypes.float8_e4m3fn): "F8_E4M3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    key: str
+    plan: Plan
+    canonical: dict[str, str]
+    backbone: Backbone
+
+
+@cache
+def _architecture(place: int) -> _Architecture:
+    named = make_shapes(place)
+    canonical = canonical_names(named)
+    shapes = {canonical[name]: shape for name, shape in named.items()}
+    members = tuple((n, shapes[n], int(np.prod(shapes[n])), role(n, shapes[n])) for n in backbone(shapes))
+    return _Architecture(architecture_key(shapes), make_plan(shapes, FORM), canonical, members)
+
+
+class SyntheticHub:
+    """`models` models and the forest that they descend in."""
+
+    def __init__(self, models: int, seed: int = 0) -> None:
+        self.seed = seed
+        self.forest: Forest = grow_forest(models, seed)
+        self._weights = WeightsOf(self.forest, seed)
+
+    def name(self, index: int) -> str:
+        """Name of a model by its place in the forest."""
+        return model_name(index, self.seed)
+
+    def _uploaded(self, index: int) -> datetime:
+        at = index
+        rng = np.random.default_rng([self.seed, 11, index])
+        if rng.random() < _MOVED:
+            at = int(rng.integers(index, len(self.forest) + 1))
+        return _FIRST_UPLOAD + at * _BETWEEN
+
+    def model(self, index: int) -> Model:
+        """One model with its sketches."""
+        weights = self._weights(index)
+        place = _architecture(int(self.forest.architecture[index]))
+        sketches = _sketches(place, weights)
+        digest = blake3(b"".join(s.tensor.encode() + s.dtype.encode() + s.content_hash for s in sketches))
+        size = sum(w.nbytes for w in weights.values())
+        return Model(
+            name=self.name(index),
+            revision="1",
+            source=SOURCE,
+            architecture=place.key,
+            dtype=sketches[0].dtype,
+            tensors=len(sketches),
+            parameters=sum(s.elements for s in sketches),
+            bytes_total=size,
+            bytes_read=size,
+            content_hash=digest.hexdigest(length=16),
+            created_at=self._uploaded(index),
+            modified_at=None,
+            sketches=sketches,
+        )
+
+    def write(self, writer: GraphWriter, indices: Sequence[int], progress: Progress) -> None:
+        """Add models to a graph; those that it holds already (of a run that was stopped) are passed over."""
+        known = writer.known()
+        missing = [i for i in indices if self.name(i) not in known]
+        progress.start("writing sketches", len(indices))
+        progress.advance(len(indices) - len(missing), "")
+        for batch in _batches(missing):
+            models = [self.model(i) for i in batch]
+            places = {int(self.forest.architecture[i]) for i in batch}
+            writer.add(models, (), {_architecture(p).key: _architecture(p).backbone for p in places})
+            progress.advance(len(batch), models[-1].name)
+        progress.finish()
+
+
+def _batches(indices: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(indices), _BATCH):
+        yield indices[start : start + _BATCH]
+
+
+def _sketches(place: _Architecture, weights: Weights) -> tuple[TensorSketch, ...]:
+    sketches = [
+        sketch_array(
+            array,
+            _DTYPES[array.dtype],
+            tensor=place.canonical[name],
+            plan=place.plan.tensors[place.canonical[name]],
+            form=FORM,
+        )
+        for name, array in weights.items()
+    ]
+    return tuple(sorted(sketches, key=lambda sketch: sketch.tensor))

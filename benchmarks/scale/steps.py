@@ -1,0 +1,126 @@
+"""What is timed of a graph that grows: models added or removed, placed, published; the first answer of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from benchmarks.scale.hub import FORM, SOURCE, SyntheticHub
+from indexer.update import update
+from modelkin.graph import ModelGraph
+from modelkin.progress import LineProgress
+from store.generation import GraphFolder
+from store.progress import SilentProgress
+from store.writer import GraphWriter
+
+__all__ = ["Run", "ancestors_cold_ms", "ancestors_warm_ms", "run_step"]
+
+_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Wall seconds of one run."""
+
+    opened: float
+    """Copying the current generation and opening the copy."""
+    wrote: float
+    """Making and writing sketches of new models."""
+    updated: float
+    published: float
+    components: int
+    """Model Trees that were solved again."""
+
+    @property
+    def total(self) -> float:
+        """Seconds without `wrote`, which is the crawl's work."""
+        return self.opened + self.updated + self.published
+
+
+def run_step(
+    graph: Path,
+    models: int,
+    seed: int,
+    add: Sequence[int],
+    remove: Sequence[int] = (),
+    *,
+    use_metadata: bool = True,
+    resume: bool = False,
+) -> Run | None:
+    """One run on the Hub of `models` models: add and remove some (places in the forest), update, publish.
+
+    With `resume` nothing is done, and None returned, where there is a finished graph already.
+    """
+    progress = LineProgress(every=_EVERY_S)
+    if resume and GraphFolder(graph).current() is not None:
+        progress.note(f"{graph}: there already")
+        return None
+    _warm_up()
+    hub = SyntheticHub(models, seed)
+    marks = [time.perf_counter()]
+    with _writer(graph) as writer:
+        marks.append(time.perf_counter())
+        hub.write(writer, add, progress)
+        writer.remove([hub.name(i) for i in remove])
+        marks.append(time.perf_counter())
+        report = update(writer, mode="default", progress=progress, use_metadata=use_metadata)
+        marks.append(time.perf_counter())
+        writer.publish()
+        marks.append(time.perf_counter())
+    opened, wrote, updated, published = (b - a for a, b in pairwise(marks))
+    return Run(opened, wrote, updated, published, report.components_touched)
+
+
+def _warm_up() -> None:
+    """A tiny run: what is imported late, and compiled for the first time, is not what is timed."""
+    hub = SyntheticHub(60)
+    with TemporaryDirectory(prefix="modelkin-bench-") as folder, _writer(Path(folder)) as writer:
+        hub.write(writer, range(60), SilentProgress())
+        update(writer, mode="default", progress=SilentProgress(), use_metadata=True)
+        writer.publish()
+
+
+def ancestors_warm_ms(graph: Path, names: Sequence[str]) -> float:
+    """Median milliseconds of `ancestors`, of these models in turn, in a process that has answered before."""
+    taken = []
+    with ModelGraph.open(graph) as asked:
+        asked.ancestors(names[0])
+        for name in names:
+            begun = time.perf_counter()
+            asked.ancestors(name)
+            taken.append(time.perf_counter() - begun)
+    return 1000 * median(taken)
+
+
+_COLD = """
+import sys, time
+from pathlib import Path
+from modelkin.graph import ModelGraph
+begun = time.perf_counter()
+with ModelGraph.open(Path(sys.argv[1])) as graph:
+    graph.ancestors(sys.argv[2])
+    print(1000 * (time.perf_counter() - begun))
+"""
+
+
+def ancestors_cold_ms(graph: Path, names: Sequence[str]) -> float:
+    """Median milliseconds from import to the first answer, each in a new process, opening the graph included."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", _COLD, str(graph), name], check=True, capture_output=True, text=True
+        ).stdout
+        for name in names
+    ]
+    return median(map(float, told))
+
+
+def _writer(graph: Path) -> GraphWriter:
+    return GraphWriter(graph, command="index", source=SOURCE, version="0", clock=lambda: datetime.now(UTC), form=FORM)

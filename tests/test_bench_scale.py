@@ -1,0 +1,56 @@
+"""The benchmarks at scale run at a small one: their forest, their score, and what they say of the incremental law."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.mdst import make_graph
+from benchmarks.scale.forest import KINDS, grow_forest
+from benchmarks.scale.hub import SyntheticHub
+from benchmarks.scale.score import agreement, recovered
+from benchmarks.scale.steps import ancestors_warm_ms, run_step
+from indexer.mdst import minimum_directed_spanning_tree
+
+
+def test_a_forest_is_the_same_each_time_and_parents_come_first() -> None:
+    forest, again = grow_forest(3_000), grow_forest(3_000)
+    for name in ("parent", "other", "kind", "family", "architecture", "step"):
+        assert np.array_equal(getattr(forest, name), getattr(again, name))
+    child = np.flatnonzero(forest.parent >= 0)
+    assert (forest.parent[child] < child).all()
+    assert np.array_equal(forest.family[forest.parent[child]], forest.family[child])
+    assert np.bincount(forest.family)[0] == 300
+    assert set(np.unique(forest.kind)) == set(range(len(KINDS)))
+    # One root a family, and what is computed or copied or merged has no children.
+    assert np.count_nonzero(forest.parent < 0) == len(np.unique(forest.family))
+    assert (forest.kind[forest.parent[child]] < 3).all()
+
+
+def test_weights_follow_from_the_seed_alone() -> None:
+    one, two = SyntheticHub(300), SyntheticHub(300)
+    for i in reversed(range(0, 300, 7)):
+        assert one.model(i).content_hash == two.model(i).content_hash
+
+
+@pytest.mark.parametrize("kind", ["shortlist", "uniform"])
+def test_node_0_reaches_all(kind: str) -> None:
+    tail, head, weight = make_graph(kind, 200, 1_000)
+    assert len(tail) == len(head) == len(weight) == 1_000
+    assert np.count_nonzero(minimum_directed_spanning_tree(200, tail, head, weight, root=0) < 0) == 1
+
+
+def test_a_grown_graph_is_the_rebuilt_one(tmp_path: Path) -> None:
+    models, first = 80, 70
+    run_step(tmp_path / "grown", models, 0, range(first))
+    run_step(tmp_path / "grown", models, 0, range(first, models), [3])
+    present = [i for i in range(models) if i != 3]
+    run_step(tmp_path / "afresh", models, 0, present[::-1])
+    assert agreement(tmp_path / "grown", tmp_path / "afresh") == 1
+    hub = SyntheticHub(models)
+    share, either, by_kind = recovered(tmp_path / "grown", hub, present)
+    assert 0.9 < share <= either <= 1
+    assert set(by_kind) <= set(KINDS[1:])
+    assert ancestors_warm_ms(tmp_path / "grown", [hub.name(5), hub.name(6)]) > 0
