@@ -155,7 +155,9 @@ def _loosened(tree: _Tree) -> NDArray[np.int64]:
         p = int(loose[c])
         while p >= 0 and loose[p] >= 0 and not tree.fixed[c]:
             up = int(loose[p])
-            pendant = (distances[p, c] + distances[p, up] - distances[up, c]) / 2
+            with np.errstate(invalid="ignore"):
+                # No number where two were not measured, and then no word against the parent.
+                pendant = (distances[p, c] + distances[p, up] - distances[up, c]) / 2
             if not pendant > TOLD * np.sqrt(distances[p, c]) * np.sqrt(distances[p, up]):
                 break
             p = up
