@@ -35,6 +35,10 @@ WITNESSES: Final = 9
 """Models of which a cue's mean from the root to all is taken as independent, at most: trained alike, they err alike."""
 BY_CHANCE: Final = 1.5
 """Log-odds that the best of a model's neighbours has without being its parent: no credit to a tree with this root."""
+CROWD: Final = 20
+GROWTH: Final = 0.5
+"""Evidence grows with the models of a component beyond CROWD as this power of them: slower than if they were
+independent, but it grows."""
 SPECIALIZATION: Final = 0.65
 """Prior probability that a tree's edges are specialization: most published children are fine-tuned."""
 STRAY: Final = 0.1
@@ -65,7 +69,8 @@ def root_features(
     """FEATURES of one candidate, each a log-likelihood up to its weight and a constant of the component.
 
     `adjacent` (n x n) is the evidence of partial correlations; `cues` are n x n, antisymmetric, 0 where not `measured`.
-    Sums over edges are divided by the root of the number of models: edges are not independent witnesses.
+    Sums over edges are divided by the root of the number of models: edges are not independent witnesses. All are
+    multiplied by a power of it in a large component, as CROWD and GROWTH say.
 
     - cost: of the spanning tree, negative
     - stage: kurtosis moves one way along its edges
@@ -94,7 +99,8 @@ def root_features(
     seen = measured[tree.root]
     witnesses = float(np.sqrt(min(len(tree.parent), WITNESSES)))
     to_all = [witnesses * float(CUES[name].log_odds(cues[name][tree.root, seen]).mean()) for name in OF_ALL]
-    return np.array([*(value / scale for value in along), *to_all, _chains(tree.parent)])
+    crowd = float(max(1.0, len(tree.parent) / CROWD) ** GROWTH)
+    return np.array([*(value / scale for value in along), *to_all, _chains(tree.parent)]) * crowd
 
 
 def _chains(parent: NDArray[np.int64]) -> float:

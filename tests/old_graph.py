@@ -23,5 +23,9 @@ class OldModels(FolderSource):
 def unpack(place: Path) -> tuple[Path, OldModels]:
     """The graph, and the source it was last indexed from, unpacked into `place`."""
     with tarfile.open(Path(__file__).parent / "data" / "schema-1.tar.xz") as archive:
-        archive.extractall(place, filter="data")
+        # Python 3.11.0 to 3.11.3 know no filters, and later ones warn without; the archive is our own.
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(place, filter="data")
+        else:
+            archive.extractall(place)
     return place / "graph", OldModels(place / "models")
