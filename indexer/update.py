@@ -93,6 +93,9 @@ def update(
     stored = _stored_members(c)
     live = live_models(c)
     gone = sorted(set(stored) - {m.model_id for m in live})
+    # What dates were corrected of is solved as if it had just come.
+    stale = _stale(c) - set(gone)
+    stored = {model_id: root for model_id, root in stored.items() if model_id not in stale}
     by_architecture: dict[str, list[LiveModel]] = defaultdict(list)
     for model in live:
         by_architecture[model.architecture].append(model)
@@ -125,6 +128,11 @@ def _last_source(connection: duckdb.DuckDBPyConnection) -> str:
 def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
     """Model id -> root id, as of the last update."""
     return dict(connection.execute("select model_id, root_id from components where model_id > 0").fetchall())
+
+
+def _stale(connection: duckdb.DuckDBPyConnection) -> set[int]:
+    """Models whose tree was found with other dates than they have now."""
+    return {row[0] for row in connection.execute("select model_id from components where stale").fetchall()}
 
 
 def _touched(

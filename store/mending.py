@@ -113,7 +113,7 @@ def forget_places(connection: duckdb.DuckDBPyConnection, run_id: int) -> None:
 
 
 def rebuild_components(connection: duckdb.DuckDBPyConnection) -> None:
-    """Paths, roots, depths and counts anew from the current edges, which have no circles. Stages stay."""
+    """Paths, roots, depths and counts anew from the current edges, which have no circles; stages and staleness stay."""
     parent = dict(connection.execute("select child_id, parent_id from current_edges").fetchall())
     stored = connection.execute("select model_id, stage from components").fetchall()
     root: dict[int, int] = {}
@@ -131,6 +131,8 @@ def rebuild_components(connection: duckdb.DuckDBPyConnection) -> None:
             members[top].append(node)
         if node in parent:
             above[top][node] = parent[node]
+    stale = [row[0] for row in connection.execute("select model_id from components where stale").fetchall()]
     connection.execute("delete from components")
     stages = {node: stage for node, stage in stored if stage is not None}
     replace_components(connection, [(members[top], above[top]) for top in set(root.values())], [], stages)
+    connection.execute("update components set stale = true where list_contains(?, model_id)", [stale])

@@ -189,7 +189,7 @@ class GraphWriter:
     def redate(self, created: Mapping[str, datetime]) -> None:
         """Name -> when the source says now that the model was created, of models that are unchanged otherwise.
 
-        Where it says something else than before, and dates weigh in, the model loses its place until the next update.
+        Where it says something else than before, and dates weigh in, the next update solves the model's tree again.
         """
         if not created:
             return
@@ -205,7 +205,7 @@ class GraphWriter:
             ).fetchall()
             self.connection.unregister("incoming")
             self.connection.execute(
-                """delete from components where list_contains(?, model_id)
+                """update components set stale = true where list_contains(?, model_id)
                    and exists (from settings where key = 'use_metadata' and value = 'true')""",
                 [[row[0] for row in moved]],
             )

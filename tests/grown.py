@@ -40,6 +40,21 @@ def grow(parent: Weights, seed: int, step: float = 0.1, decay: float = 0.0, drif
     return child
 
 
+def heavy_tailed() -> Weights:
+    """Four square layers of Student's t values: as Gaussian steps are added, kurtosis falls, as in specialization."""
+    rng = np.random.default_rng(0)
+    return {f"layers.{i}.weight": (rng.standard_t(4, (64, 64)) * 0.05).astype(np.float32) for i in range(4)}
+
+
+def specialized() -> dict[str, Weights]:
+    """A heavy-tailed root, three children and a grandchild each; all layers are small and kept whole."""
+    models = {"root": heavy_tailed()}
+    for c in range(3):
+        models[f"c{c}"] = grow(models["root"], c, 0.3)
+        models[f"c{c}-g"] = grow(models[f"c{c}"], 10 + c, 0.25)
+    return models
+
+
 def family_of(models: Mapping[str, Weights]) -> Family:
     """The family of models of one architecture, sketched as a crawl does it, in the order of names."""
     rows = []

@@ -56,3 +56,11 @@ def reason_of(call: Callable[[], object]) -> str:
         call()
     assert is_plain(str(caught.value))
     return caught.value.reason
+
+
+def declare(folder: Path, base: str | None) -> None:
+    """Write the card, if it says something else than what lies there."""
+    text = "" if base is None else f"---\nbase_model: {base}\n---\n"
+    card = folder / "README.md"
+    if not card.exists() or card.read_text() != text:
+        card.write_text(text)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.accuracy import peers
 from indexer.family import Family
-from tests.grown import family_of, grow, start
+from tests.grown import family_of, grow, specialized, start
 from tests.weights import Weights
 
 TRUTH = {"c0": "root", "c1": "root", "c2": "root", "c0-g": "c0", "c1-g": "c1", "c2-g": "c2"}
@@ -17,14 +17,7 @@ TRUTH = {"c0": "root", "c1": "root", "c2": "root", "c0-g": "c0", "c1-g": "c1", "
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Weights]:
-    """A heavy-tailed root whose kurtosis falls as Gaussian steps are added; all layers are square and kept whole."""
-    rng = np.random.default_rng(0)
-    root = {f"layers.{i}.weight": (rng.standard_t(4, (64, 64)) * 0.05).astype(np.float32) for i in range(4)}
-    models = {"root": root}
-    for c in range(3):
-        models[f"c{c}"] = grow(root, c, 0.3)
-        models[f"c{c}-g"] = grow(models[f"c{c}"], 10 + c, 0.25)
-    return models
+    return specialized()
 
 
 @pytest.fixture(scope="module")

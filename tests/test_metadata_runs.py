@@ -1,4 +1,4 @@
-"""Runs with metadata: whatever becomes of cards and dates, the graph equals a rebuild; and what audit says."""
+"""Runs with metadata: whatever becomes of cards and dates, the graph equals a rebuild."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from store.progress import SilentProgress
 from tests.calling import answer, call, rows
 from tests.grown import grow, start
 from tests.runs import answers, index, writer
-from tests.small_graph import build, write_weights
+from tests.small_graph import write_weights
+from tests.source_files import declare
 from tests.weights import Weights, save
 
 WHEN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -78,14 +79,6 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def declare(folder: Path, base: str | None) -> None:
-    """Write the card, if it says something else than what lies there."""
-    text = "" if base is None else f"---\nbase_model: {base}\n---\n"
-    card = folder / "README.md"
-    if not card.exists() or card.read_text() != text:
-        card.write_text(text)
-
-
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_any_history_of_cards_and_dates_equals_a_rebuild(
@@ -122,6 +115,32 @@ def test_a_new_date_alone_moves_edges_without_reading(everything: Path, tmp_path
     report = index(Dated(tmp_path / "source", {"o/c0": 60, "a/c0-copy": 30}), graph)
     assert (report.unchanged, report.bytes_read) == (2, 0)
     assert answers(graph)["o/c0"].parent == "a/c0-copy"
+
+
+def test_a_tree_answers_while_a_corrected_date_waits_for_its_update(everything: Path, tmp_path: Path) -> None:
+    """Of a parent, without which its children would hang in the air; then it goes, before the update came."""
+    for name in ("o/c0", "a/c0-copy"):
+        shutil.copytree(everything / name, tmp_path / "source" / name)
+    graph = tmp_path / "graph"
+    index(Dated(tmp_path / "source", {"o/c0": 1, "a/c0-copy": 30}), graph, use_metadata=True)
+    before = answers(graph)
+
+    def crawl() -> None:
+        run(
+            graph,
+            Dated(tmp_path / "source", {"o/c0": 60, "a/c0-copy": 30}),
+            command="crawl", mode=None, budget=0, complete=True, progress=SilentProgress(), clock=lambda: WHEN,
+        )  # fmt: skip
+
+    crawl()
+    assert answers(graph) == before
+    with ModelGraph.open(graph) as opened:
+        assert [node.model for node in opened.tree("a/c0-copy").nodes] == ["o/c0", "a/c0-copy"]
+    shutil.rmtree(tmp_path / "source/o")
+    crawl()
+    index(Dated(tmp_path / "source", {"a/c0-copy": 30}), graph)
+    assert list(answers(graph)) == ["a/c0-copy"]
+    assert answers(graph)["a/c0-copy"].parent is None
 
 
 def test_switching_metadata_solves_everything_again(everything: Path, tmp_path: Path) -> None:
@@ -204,56 +223,6 @@ def test_a_schedule_hands_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for words in ([], ["--use-metadata"], ["--weights-only"]):
         assert call("schedule", "--cron", "0 2 * * *", tmp_path, *words, graph=tmp_path / "graph").exit_code == 0
     assert [job.use_metadata for job in jobs] == [None, True, False]
-
-
-def test_audit_shows_a_claim_that_was_weighed_and_lost(tmp_path: Path) -> None:
-    root = start(3, layers=3, width=40)
-    models = {"o/root": root, "o/a": grow(root, 1), "o/b": grow(root, 2)}
-    models |= {"o/a-child": grow(models["o/a"], 3), "o/b-child": grow(models["o/b"], 4)}
-    for name, weights in models.items():
-        save(tmp_path / "source" / name, weights)
-    declare(tmp_path / "source/o/a-child", "o/b")
-    declare(tmp_path / "source/o/b-child", "o/b")
-    for used_metadata in (False, True):
-        index(tmp_path / "source", tmp_path / "graph", use_metadata=used_metadata)
-        with ModelGraph.open(tmp_path / "graph") as graph:
-            assert {row.model: (row.measured_parent, row.verdict) for row in graph.audit()} == {
-                "o/a-child": ("o/a", "contradicted"),
-                "o/b-child": ("o/b", "confirmed"),
-            }
-            said = [e.says for e in graph.explain("o/a-child").evidence if e.cue == "claim"]
-    assert said == ["the card declares o/b, which the weights contradict"]
-
-
-def test_verdicts_on_circles_copies_and_silence(tmp_path: Path) -> None:
-    claims = {"org/base": "org/child", "org/child": "org/base", "org/child2": "lab/grand", "lab/grand": "org/child2"}
-    graph = build(tmp_path / "circles", claims=claims)
-    assert {row["model"]: row["verdict"] for row in rows("audit", graph=graph)} == {
-        "org/base": "circular",
-        "org/child": "confirmed",
-        "org/child2": "circular",
-        "lab/grand": "circular",
-    }
-
-    weights = start(3, layers=3, width=40)
-    models = {"a": weights, "b": weights, "child": grow(weights, 1), "other": grow(weights, 2)}
-    for name, each in models.items():
-        save(tmp_path / "source" / name, each)
-    declare(tmp_path / "source/a", "b")
-    declare(tmp_path / "source/child", "b")
-    graph = tmp_path / "graph"
-    index(tmp_path / "source", graph)
-    # Weights alone take the first of two copies for the original, which is no objection to the second.
-    assert {row["model"]: row["verdict"] for row in rows("audit", graph=graph)} == {
-        "a": "confirmed, a copy",
-        "child": "confirmed, a copy",
-    }
-    every = {row["model"]: (row["claimed_parent"], row["verdict"]) for row in rows("audit", "--all", graph=graph)}
-    assert every["b"] == every["other"] == (None, "missing")
-    assert len(every) == 4
-    assert "2 missing" in call("audit", "--all", graph=graph).stderr
-    index(tmp_path / "source", graph, use_metadata=True)
-    assert {row["verdict"] for row in rows("audit", graph=graph)} == {"confirmed"}
 
 
 def test_identify_answers_as_index_would(tmp_path: Path) -> None:

@@ -7,20 +7,13 @@ import pytest
 
 from indexer.family import Family
 from indexer.paper import cluster, directional_score, l_ft, l_lora, merged, solve_paper
-from tests.grown import family_of, grow, start
+from tests.grown import family_of, grow, specialized, start
 from tests.weights import Weights
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Weights]:
-    """Specialization: kurtosis falls from a heavy-tailed root as Gaussian steps are added."""
-    rng = np.random.default_rng(0)
-    root = {f"layers.{i}.weight": (rng.standard_t(4, (64, 64)) * 0.05).astype(np.float32) for i in range(4)}
-    models = {"root": root}
-    for c in range(3):
-        models[f"c{c}"] = grow(root, c, 0.3)
-        models[f"c{c}-g"] = grow(models[f"c{c}"], 10 + c, 0.25)
-    return models
+    return specialized()
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+alter table components add column stale boolean;
+
 create table placements (
     model_id bigint not null,
     stage varchar,

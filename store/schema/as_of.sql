@@ -37,7 +37,6 @@ create view placements as
 
 create view skipped as from present.skipped where run_id <= {run};
 
--- A model that has lost its place for a while still stands in the paths of those below it.
 create table components as
     with recursive
     held as (select child_id, parent_id from edges where valid_to_run is null),
@@ -55,5 +54,6 @@ create table components as
         select *, count(*) filter (model_id > 0) over (partition by root_id) as members from lines
     )
     select
-        model_id, root_id, (len(path) - 1)::integer as depth, members::integer as members, path, standing.stage
+        model_id, root_id, (len(path) - 1)::integer as depth, members::integer as members, path,
+        standing.stage, null::boolean as stale
     from counted join standing using (model_id);

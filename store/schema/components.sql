@@ -4,7 +4,8 @@ create table components (
     depth integer not null,
     members integer not null,
     path bigint[] not null,
-    stage varchar
+    stage varchar,
+    stale boolean
 );
 comment on table components is 'Which Model Tree each live model and each inferred ancestor belongs to, and its line of descent.';
 comment on column components.model_id is 'References models, or inferred where negative.';
@@ -13,3 +14,4 @@ comment on column components.depth is 'Edges between the root and the model; 0 f
 comment on column components.members is 'Models in the Model Tree, inferred ancestors not counted.';
 comment on column components.path is 'Ids from the root to the model, both included: ancestors are a look-up, not a recursion.';
 comment on column components.stage is 'Training stage that made the weights: generalization (pre-training) or specialization (tuning); of a copy or a derived model, that of its source. Null for inferred ancestors and in paper mode.';
+comment on column components.stale is 'True when a date of the model was corrected since its tree was found, in a graph where dates weigh in: the next update solves the tree again. Null otherwise.';
