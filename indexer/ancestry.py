@@ -23,20 +23,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.costs import ancestor_costs, parent_costs
 from indexer.cues import CUES
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import WEIGHTS, RootedTree, root_features
 
-__all__ = ["Ancestry", "Candidates", "ancestor_costs", "candidates", "recover"]
+__all__ = ["Ancestry", "Candidates", "candidates", "recover"]
 
-PRIVATE: Final = 1.6
-NEARNESS: Final = 2.0
-"""Weight of log M_r in a parent's log-odds."""
-COEFFICIENT: Final = 3.0
-"""Weight of the regression's log-odds."""
-ADJACENCY: Final = 1.0
-"""Weight of the evidence from partial correlations."""
 ROOT_ODDS: Final = (-1.5, 2.0)
 """A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
 what all are compared with needs no evidence of its own."""
@@ -88,21 +82,6 @@ class Candidates:
     """Root -> parents (n), costs of edges (n x n); made when it is asked for, as 48 of n x n are gigabytes."""
 
 
-def ancestor_costs(squared: NDArray[np.float64], root: int, slant: float = 0.0) -> NDArray[np.float64]:
-    """M_r of the module's docstring: n x n from the n x n squared distances; entry [u, v] is u -> v.
-
-    With a `slant`, a step v - u may have this cosine with u - r before what u has and v has not counts.
-    """
-    with np.errstate(invalid="ignore"):
-        private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
-        private -= slant * np.sqrt(squared * squared[:, [root]])
-    # Infinite is what was not measured: two that both lack a distance to the root cannot be judged by it.
-    costs = squared + PRIVATE * np.where(private > 0.0, private, 0.0)
-    costs[root] = squared[root]
-    np.fill_diagonal(costs, np.inf)
-    return np.asarray(costs)
-
-
 def recover(
     squared: NDArray[np.float64],
     cues: Cues,
@@ -135,8 +114,13 @@ def recover(
     return _ancestry(best, np.clip(mixed / posterior[likely].sum(), 0.0, 1.0))
 
 
-def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float64] | None = None) -> Candidates:
-    """All roots that are considered; arguments as of `recover`, at least two models."""
+def candidates(
+    squared: NDArray[np.float64],
+    cues: Cues,
+    prior: NDArray[np.float64] | None = None,
+    among: NDArray[np.int64] | None = None,
+) -> Candidates:
+    """All roots that are considered, of `among` where it is given; arguments as of `recover`, at least two models."""
     n = len(squared)
     prior = np.zeros((n + 1, n)) if prior is None else prior
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
@@ -160,9 +144,8 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
     def parental(
         root: int, odds: NDArray[np.float64], slant: float, of_root: tuple[float, float]
     ) -> NDArray[np.float64]:
-        odds = COEFFICIENT * odds + ADJACENCY * adjacent
-        odds[root] += of_root[0] + of_root[1] * np.log(n)
-        return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root, slant)) - odds + prior[:n])
+        ahead = of_root[0] + of_root[1] * np.log(n)
+        return parent_costs(distances, root, odds, adjacent, ahead, slant) + prior[:n]
 
     def tree(root: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         costs = parental(root, regressed(root, strict=False), SLANT, ROOT_ODDS)
@@ -181,7 +164,7 @@ def candidates(squared: NDArray[np.float64], cues: Cues, prior: NDArray[np.float
         claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
         return root_features(rooted, adjacent, votes, measured), claimed
 
-    roots = _candidate_roots(distances, neighbours, against)
+    roots = _candidate_roots(distances, neighbours, against) if among is None else among
     roots = roots[np.isfinite(prior[n, roots])]
     features, claimed = zip(*(judged(int(root)) for root in roots), strict=True)
     return Candidates(roots, np.array(features), np.array(claimed), tree)

@@ -9,15 +9,20 @@ from scipy.sparse.csgraph import connected_components
 
 from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
-from indexer.shortlist import nearest, thinned
+from indexer.shortlist import nearest_relatives, thinned
 
-__all__ = ["NEIGHBOURS", "find_components"]
+__all__ = ["LIKELY", "NEIGHBOURS", "are_related", "find_components"]
 
 NEIGHBOURS = 64
 """Candidate relatives a model in the first search."""
 
-_MARGIN = 0.1
-"""What the thin search may understate a correlation by: three times its noise of 1/32."""
+LIKELY = RELATED - 0.1
+"""Pairs of at least this correlation in the thin search are looked at: its error is 1/32, a third of the margin."""
+
+LEAST_SHARED = 0.25
+"""Share of what either of two models has, weighted by sqrt(elements), that both have at least."""
+
+_BLOCK = 1024
 
 
 def find_components(family: Family, rows: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
@@ -28,36 +33,40 @@ def find_components(family: Family, rows: NDArray[np.float64] | None = None) -> 
     """
     rows = normalised(family) if rows is None else rows
     thin = thinned(family, rows)
-    a, b = nearest(thin, NEIGHBOURS, inner_product=True)
-    a, b = _related(family, rows, thin, a, b)
-    labels = _connected(len(family), a, b)
-    # A crowd of more than NEIGHBOURS near relatives can hide a more distant one from every list. The crowd's mean
-    # correlates with it at least as well as a member does, so ask once for each crowd.
-    extra_a, extra_b = [a], [b]
-    for label in np.flatnonzero(np.bincount(labels) > NEIGHBOURS):
-        inside = np.flatnonzero(labels == label)
-        outside = np.flatnonzero(labels != label)
-        if not outside.size:
-            continue
-        mean = thin[inside].mean(axis=0)
-        near = outside[np.argsort(-(thin[outside] @ mean), kind="stable")[:NEIGHBOURS]]
-        best = inside[np.argmax(thin[near] @ thin[inside].T, axis=1)]
-        more = _related(family, rows, thin, best, near)
-        extra_a.append(more[0])
-        extra_b.append(more[1])
-    return _connected(len(family), np.concatenate(extra_a), np.concatenate(extra_b))
+    a, b, crowded = nearest_relatives(thin, NEIGHBOURS, LIKELY)
+    links = [_related(family, rows, a, b)]
+    labels = _connected(len(family), *links[0])
+    # A crowd of more than NEIGHBOURS relatives can hide a more distant one from the lists of all its members.
+    for label in np.unique(labels[crowded]):
+        inside, outside = np.flatnonzero(crowded & (labels == label)), np.flatnonzero(labels != label)
+        for first in range(0, inside.size if outside.size else 0, _BLOCK):
+            block = inside[first : first + _BLOCK]
+            at, to = np.nonzero(thin[block] @ thin[outside].T >= LIKELY)
+            links.append(_related(family, rows, block[at], outside[to]))
+    return _connected(len(family), *(np.concatenate(ends) for ends in zip(*links, strict=True)))
+
+
+def are_related(family: Family, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """P: whether the models of each of P pairs of rows are relatives, by all their samples."""
+    return _relatives(family, normalised(family), a, b)
+
+
+def _relatives(
+    family: Family, rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    weights = np.sqrt(family.elements)
+    both = (family.present[a] & family.present[b]) @ weights
+    either = (family.present[a] | family.present[b]) @ weights
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = correlations(rows, a, b) * weights.sum() / both
+        return np.asarray(np.where(both > LEAST_SHARED * either, mean, 0.0) >= RELATED)
 
 
 def _related(
-    family: Family, rows: NDArray[np.float64], thin: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
+    family: Family, rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    likely = np.einsum("pm,pm->p", thin[a], thin[b]) >= RELATED - _MARGIN
-    a, b = a[likely], b[likely]
-    weights = np.sqrt(family.elements)
-    shared = (family.present[a] & family.present[b]) @ weights / weights.sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        related = np.where(shared > 0.25, correlations(rows, a, b) / shared, 0.0) >= RELATED
-    return a[related], b[related]
+    found = _relatives(family, rows, a, b)
+    return a[found], b[found]
 
 
 def _connected(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:

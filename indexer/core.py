@@ -14,15 +14,14 @@ from indexer.cues import measure_cues
 from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
 from indexer.inheritance import inheritance_costs
+from indexer.memo import Memo
 from indexer.merge import find_merges
 from indexer.ranks import rank_costs
-from indexer.shortlist import nearest
 
-__all__ = ["Core", "Measured", "find_core", "measure_tree"]
+__all__ = ["DENSE", "Core", "Measured", "family_cues", "find_core", "measure_tree"]
 
-DENSE: Final = 1500
-"""Components up to this size have all pairs measured; larger ones their shortlist and the likely roots' pairs."""
-SHORTLIST: Final = 64
+DENSE: Final = 320
+"""Components of more models than this are solved by neighbourhoods (`indexer.large`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,9 @@ class Core:
 
 
 def measure_tree(tree: Family) -> Measured:
-    """All pairs of a component of at least two distinct models, or of a large one those that can matter."""
-    pairs = _pairs(tree, normalised(tree))
+    """All pairs of a component of at least two distinct models."""
+    a, b = np.triu_indices(len(tree), 1)
+    pairs = measure_pairs(tree, normalised(tree), a, b)
     return Measured(
         pairs,
         _matrix(pairs, pairs.squared, len(tree), 0.0, np.inf),
@@ -62,7 +62,11 @@ def measure_tree(tree: Family) -> Measured:
 
 
 def find_core(
-    tree: Family, squared: NDArray[np.float64], derived: Collection[int], claimed: NDArray[np.float64] | None = None
+    tree: Family,
+    squared: NDArray[np.float64],
+    derived: Collection[int],
+    claimed: NDArray[np.float64] | None = None,
+    memo: Memo | None = None,
 ) -> Core:
     """The core of `tree`, a component without copies, given its m x m squared distances and its derived rows.
 
@@ -71,6 +75,12 @@ def find_core(
     rows = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
     family = tree.take(rows)
     inside = squared[np.ix_(rows, rows)]
+    prior = inheritance_costs(family) + rank_costs(family, inside) + (0.0 if claimed is None else claimed)
+    return Core(family, inside, find_merges(family, inside, memo=memo), prior, family_cues(family))
+
+
+def family_cues(family: Family) -> Callable[[int, int], dict[str, float]]:
+    """The direction cues of a pair of rows, each measured once."""
     measured: dict[tuple[int, int], dict[str, float]] = {}
 
     def cues(u: int, v: int) -> dict[str, float]:
@@ -78,23 +88,7 @@ def find_core(
             measured[u, v] = measure_cues(family, u, v)
         return measured[u, v]
 
-    prior = inheritance_costs(family) + rank_costs(family, inside) + (0.0 if claimed is None else claimed)
-    return Core(family, inside, find_merges(family, inside), prior, cues)
-
-
-def _pairs(tree: Family, rows: NDArray[np.float64]) -> Pairs:
-    n = len(tree)
-    if n <= DENSE:
-        a, b = np.triu_indices(n, 1)
-        return measure_pairs(tree, rows, a, b)
-    residual = tree.samples - tree.samples.mean(axis=0)
-    scale = np.repeat(np.sqrt(tree.elements / np.diff(tree.starts)), np.diff(tree.starts))
-    residual *= scale
-    a, b = nearest(residual, SHORTLIST, inner_product=False)
-    central = np.argsort((residual**2).sum(axis=1), kind="stable")[:SHORTLIST]
-    to_all = np.array([(min(r, v), max(r, v)) for r in central for v in range(n) if r != v], np.int64)
-    pairs = np.unique(np.concatenate([np.stack([a, b], axis=1), to_all]), axis=0)
-    return measure_pairs(tree, rows, pairs[:, 0], pairs[:, 1])
+    return cues
 
 
 def _matrix(

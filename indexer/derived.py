@@ -7,6 +7,7 @@ exactly, hung on it, and kept out of the search for parents.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import ml_dtypes
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from indexer.family import Family
 from indexer.lattice import Steps, find_steps, lattice_pairs
+from indexer.memo import Memo
 from indexer.quantized import rounded_at_zero, rounded_to
+from indexer.sparse import Matrix
 
-__all__ = ["derivation", "find_derived"]
+__all__ = ["LEAST_ZEROS", "derivation", "find_derived", "short_rows"]
 
 _LATTICES: Final[tuple[tuple[str, Any], ...]] = (
     ("BF16", ml_dtypes.bfloat16),
@@ -25,7 +28,7 @@ _LATTICES: Final[tuple[tuple[str, Any], ...]] = (
     ("F8_E4M3", ml_dtypes.float8_e4m3fn),
     ("F8_E5M2", ml_dtypes.float8_e5m2),
 )
-_LEAST_ZEROS: Final = 0.02
+LEAST_ZEROS: Final = 0.02
 """Share of weights that must have become zero for "pruned"."""
 _TRIED: Final = 8
 _ROUNDS: Final = 4
@@ -54,7 +57,7 @@ def derivation(
     x, y = family.samples[a], family.samples[b]
     if np.array_equal(x, y):
         return None
-    if float(family.zeros[b] - family.zeros[a]) >= _LEAST_ZEROS:
+    if float(family.zeros[b] - family.zeros[a]) >= LEAST_ZEROS:
         kept = y != 0
         # Rounding on the way out (a pruned copy saved in bfloat16) stays within 1/256 of a value.
         slack = 1 / 256 if family.precision[b] > family.precision[a] else 0.0
@@ -89,7 +92,7 @@ def _cast(values: NDArray[np.float64], dtype: Any) -> NDArray[np.float64]:
 
 
 def find_derived(
-    family: Family, squared: NDArray[np.float64], correlation: NDArray[np.float64]
+    family: Family, squared: Matrix, correlation: Matrix, memo: Memo | None = None
 ) -> dict[int, tuple[int, str]]:
     """Row -> (row that it was computed from, relation), over one component; `squared` and `correlation` are n x n.
 
@@ -98,14 +101,14 @@ def find_derived(
     computed from: all copies of one source lie about as far from a coarse copy as the source does. A circle cannot
     arise: each relation loses information.
     """
-    short = _short(family)
+    short = short_rows(family)
     hung: dict[int, tuple[int, str]] = {}
     for b in np.flatnonzero(short).tolist() if not short.all() else []:
         a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
         hung[b] = (a, derivation(family, a, b) or "quantized")
     nearest = {b: _nearest(family, squared, b) for b in range(len(family)) if b not in hung}
-    pairs = lattice_pairs(family)
-    copies = {b: _Copy(family, b, find_steps(family, b, pairs)) for b in nearest}
+    memo = memo or Memo()
+    copies = {b: _Copy(family, b, memo) for b in nearest}
     found: dict[int, tuple[int, str]] = {}
     for _ in range(_ROUNDS):
         before, found = found, dict(hung)
@@ -118,38 +121,52 @@ def find_derived(
     return found
 
 
-def _nearest(family: Family, squared: NDArray[np.float64], b: int) -> list[int]:
+def _nearest(family: Family, squared: Matrix, b: int) -> list[int]:
     """The eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros first."""
-    reached = np.isfinite(squared[b])
-    reached[b] = False
-    near = [int(a) for a in np.argsort(np.where(reached, squared[b], np.inf), kind="stable")[:_TRIED] if reached[a]]
-    if family.zeros[b] - family.zeros[reached].min(initial=1.0) >= _LEAST_ZEROS:
+    away = squared[b]
+    reached = np.flatnonzero(np.isfinite(away))
+    reached = reached[reached != b]
+    near = reached[np.argsort(away[reached], kind="stable")[:_TRIED]].tolist()
+    if family.zeros[b] - family.zeros[reached].min(initial=1.0) >= LEAST_ZEROS:
         kept = np.flatnonzero(family.samples[b])
         y = family.samples[b, kept]
-        apart = np.array(
-            [((x[kept] - y) ** 2).sum() if ok else np.inf for x, ok in zip(family.samples, reached, strict=True)]
-        )
-        near += [int(a) for a in np.lexsort((family.zeros, apart))[:_TRIED] if reached[a]]
-    return near
+        apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in reached])
+        near += reached[np.lexsort((family.zeros[reached], apart))[:_TRIED]].tolist()
+    return [int(a) for a in near]
 
 
 class _Copy:
     """A row that may be a copy, and what has been asked about it."""
 
-    def __init__(self, family: Family, row: int, steps: Sequence[Steps]) -> None:
-        self._family, self._row, self._steps = family, row, steps
+    def __init__(self, family: Family, row: int, memo: Memo) -> None:
+        self._family, self._row, self._memo = family, row, memo
         self._known: dict[tuple[int, bool], str | None] = {}
+
+    @cached_property
+    def _steps(self) -> Sequence[Steps]:
+        return find_steps(self._family, self._row, lattice_pairs(self._family))
 
     def source(self, rows: Iterable[int]) -> tuple[int, str] | None:
         """(the row among `rows` that it was computed from, relation), or None."""
         candidates = sorted({a for a in rows if a != self._row})
+        contents = self._family.content_hashes
+        asked = (contents[a] for a in candidates)
+        found: list[tuple[int, str]] = []
+        # Most were computed from nothing, and that is what is remembered.
+        if self._memo.is_so("derived", contents[self._row], asked, lambda: self._found(candidates, found)):
+            return found[0] if found or self._found(candidates, found) else None
+        return None
+
+    def _found(self, candidates: list[int], found: list[tuple[int, str]]) -> bool:
+        """Put what `source` gives into `found`; is there any?"""
         for twice in (False, True) if self._steps else (False,):
             sources = {a: relation for a in candidates if (relation := self._derivation(a, twice))}
             if sources:
                 casts = [a for a, relation in sources.items() if relation == "cast"]
                 best = _best(self._family, self._row, casts or sources)
-                return best, sources[best]
-        return None
+                found.append((best, sources[best]))
+                return True
+        return False
 
     def _derivation(self, a: int, twice: bool) -> str | None:
         if (a, twice) not in self._known:
@@ -172,7 +189,7 @@ def _best(family: Family, b: int, sources: Iterable[int]) -> int:
     return min(sources, key=lambda a: (apart[a] > close, family.zeros[a], family.precision[a], apart[a], a))
 
 
-def _short(family: Family) -> NDArray[np.bool_]:
+def short_rows(family: Family) -> NDArray[np.bool_]:
     """n: is most of the model stored in eight bits or as integers?"""
     share = np.zeros(len(family))
     for tensor, elements in zip(family.measured, family.elements, strict=True):

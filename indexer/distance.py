@@ -17,7 +17,7 @@ from indexer.family import Family, TensorColumn
 from store.format import SketchFormat
 from store.positions import sample_positions
 
-__all__ = ["RELATED", "Pairs", "correlations", "measure_pairs", "normalised"]
+__all__ = ["RELATED", "Pairs", "correlations", "measure_pairs", "normalised", "squared_distances"]
 
 RELATED: Final = 0.2
 """Least mean correlation of relatives. Measured on published sets: strangers of one architecture stay below .16
@@ -121,10 +121,11 @@ def _squared(
     return total, values
 
 
-def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b: NDArray[Any]) -> Pairs:
-    """Measure pairs (a[i], b[i]) of rows of the family; `rows` is `normalised(family)`."""
-    a = np.asarray(a, np.int64)
-    b = np.asarray(b, np.int64)
+def squared_distances(
+    family: Family, a: NDArray[np.int64], b: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(squared L2 distances scaled up to all measured tensors, the number of values in those that are shared) of P
+    pairs of rows; infinite where nothing is shared. Each pair is compared at its shorter precision."""
     squared, values = np.zeros(a.size), np.zeros(a.size)
     precision = np.maximum(family.precision[a], family.precision[b])
     for level in np.unique(precision):
@@ -132,6 +133,15 @@ def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b:
         squared[at], values[at] = _squared(
             family.samples_at(int(level)), family.starts, family.elements, family.present, a[at], b[at]
         )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values > 0, squared * (family.elements.sum() / values), np.inf), values
+
+
+def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b: NDArray[Any]) -> Pairs:
+    """Measure pairs (a[i], b[i]) of rows of the family; `rows` is `normalised(family)`."""
+    a = np.asarray(a, np.int64)
+    b = np.asarray(b, np.int64)
+    scaled, values = squared_distances(family, a, b)
     weights = np.sqrt(family.elements)
     both = family.present[a] & family.present[b]
     shared = both @ weights / weights.sum()
@@ -139,7 +149,6 @@ def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b:
     equal = same @ family.elements / family.elements.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         # Tensors known to be equal by hash are equal, whatever else rounding says; a stranger has nothing shared.
-        distance = np.where(values > 0, np.sqrt(squared / values), np.inf)
-        scaled = np.where(values > 0, squared * (family.elements.sum() / values), np.inf)
+        distance = np.where(values > 0, np.sqrt(scaled / family.elements.sum()), np.inf)
         correlation = np.where(shared > 0, correlations(rows, a, b) / shared, 0.0)
     return Pairs(a, b, scaled, distance, correlation, shared, np.asarray(equal))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -152,6 +152,12 @@ class Family:
     def hashes(self) -> NDArray[np.object_]:
         """n x T: content hashes."""
         return np.array([t.hashes for t in self.measured], object).T
+
+    def held(self) -> Family:
+        """The family without tensors that none of its models has: what it is does not depend on models elsewhere."""
+        if all(t.present.any() for t in self.tensors):
+            return self
+        return replace(self, tensors=tuple(t for t in self.tensors if t.present.any()))
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Family:
         """The family of some of the models, in the given order."""

@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.combination import TOLERANCES, Combination
@@ -31,6 +32,10 @@ _PILE: Final = 0.05
 """Least share of the moved coordinates at which the ratio to one change is the same."""
 _WIDTH: Final = (1e-3, 0.03, 0.03)
 """Ratios that differ by less are the same, per precision."""
+_NARROW: Final = 0.01
+_LEAST_RATIO: Final = 0.01
+_MOST_RATIO: Final = 1e4
+"""Parts of a merge weigh no less; larger ones count as one pile where piles are only guessed at."""
 _CLEAR: Final = (1000.0, 30.0, 30.0)
 """A change of so many units gives a ratio that is precise enough."""
 _LEAST_CLEAR: Final = 40
@@ -145,13 +150,13 @@ def _apart(
 
 def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: int) -> tuple[float, float] | None:
     """(share of the moved coordinates, value) of the ratio moved / change that comes most often, if one does."""
-    clear = np.abs(change) >= _CLEAR[precision]
-    if clear.sum() < _LEAST_CLEAR:
+    if not _may_pile(moved, change, _CLEAR[precision], _WIDTH[precision]):
         return None
+    clear = np.abs(change) >= _CLEAR[precision]
     moved, change = moved[clear], change[clear]
     ratio = moved / change
-    order = np.flatnonzero(ratio > 0.01)
-    if not order.size or _most_alike(ratio[order], _WIDTH[precision]) < _PILE * ratio.size:
+    order = np.flatnonzero(ratio > _LEAST_RATIO)
+    if not order.size:
         return None
     order = order[np.argsort(ratio[order], kind="stable")]
     ahead = np.searchsorted(ratio[order], ratio[order] * (1 + _WIDTH[precision]), side="right") - np.arange(order.size)
@@ -167,14 +172,29 @@ def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: in
     return pile.size / ratio.size, float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
 
 
-def _most_alike(ratio: NDArray[np.float64], width: float) -> int:
-    """No fewer than there are ratios in any stretch from r to r (1 + width): those in two bins, each twice as wide.
+@njit(cache=True, nogil=True)
+def _may_pile(moved: NDArray[np.float64], change: NDArray[np.float64], clear: float, width: float) -> bool:
+    """Can a share _PILE of the clear ratios lie in one stretch from r to r (1 + width)? By bins that hold any such.
 
-    Sorting is what piles cost, and most have none.
+    Finding piles takes sorting, and most have none. Of a narrow stretch wide bins hold few enough.
     """
-    bins = (np.log(ratio) / (2 * width)).astype(np.int64)
-    count = np.bincount(bins - bins.min())
-    return int((count[:-1] + count[1:]).max()) if count.size > 1 else int(count[0])
+    part, reach = (4.0, 5) if width > _NARROW else (0.5, 2)
+    lowest = np.log(_LEAST_RATIO)
+    held = np.zeros(int((np.log(_MOST_RATIO) - lowest) * part / width) + reach, np.int64)
+    seen = 0
+    for j in range(moved.size):
+        if abs(change[j]) >= clear:
+            seen += 1
+            ratio = moved[j] / change[j]
+            if ratio > _LEAST_RATIO:
+                held[int((np.log(min(ratio, _MOST_RATIO)) - lowest) * part / width)] += 1
+    if seen < _LEAST_CLEAR:
+        return False
+    most = inside = 0
+    for j in range(held.size):
+        inside += held[j] - (held[j - reach] if j >= reach else 0)
+        most = max(most, inside)
+    return most >= _PILE * seen
 
 
 def _weights(moved: NDArray[np.float64], parts: NDArray[np.float64], precision: int) -> NDArray[np.float64]:

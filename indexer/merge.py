@@ -21,7 +21,9 @@ from indexer.family import Family
 from indexer.layered import layered_merge
 from indexer.linear import convex_fit, fit_row, holds, sparse_fit
 from indexer.masked import masked_merge
+from indexer.memo import Memo
 from indexer.relatives import Relatives, depends, relatives_of
+from indexer.sparse import Matrix
 
 __all__ = ["find_merges"]
 
@@ -36,17 +38,27 @@ _EITHER: Final = 0.5
 apart; the same where none does."""
 
 
-def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combination]:
-    """Row -> how it was merged, over one component; `squared` is n x n. No model is its own ancestor by merges."""
+def find_merges(
+    family: Family, squared: Matrix, central: NDArray[np.int64] | None = None, memo: Memo | None = None
+) -> dict[int, Combination]:
+    """Row -> how it was merged, over one component; `squared` is n x n. No model is its own ancestor by merges.
+
+    `central` are the most central rows, first first; all of `squared` is asked for them where they are not given.
+    """
     if len(family) < 3:
         return {}
-    central = np.argsort(squared.mean(axis=1), kind="stable")[:_CENTRAL]
+    if central is None:
+        central = np.argsort(np.asarray(squared).mean(axis=1), kind="stable")
+    central = central[:_CENTRAL]
     relatives = {row: relatives_of(family, squared, row, central) for row in range(len(family))}
     relatives = {row: found for row, found in relatives.items() if len(found.candidates) >= 2}
-    flat = {row: near for row, near in relatives.items() if depends(family, near)}
+    memo = memo or Memo()
+    flat = {row: near for row, near in relatives.items() if _depends(family, near, memo)}
     found = _linear_merges(family, squared, flat)
     others = {row: near for row, near in relatives.items() if row not in flat}
-    curved = {row: merge for row, near in others.items() if (merge := _curved(family, near, set(found))) is not None}
+    curved = {
+        row: merge for row, near in others.items() if (merge := _curved(family, near, set(found), memo)) is not None
+    }
     merges = set(found) | set(curved)
     linear = set(found)
     for row, near in others.items() if merges else ():
@@ -57,7 +69,7 @@ def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combi
             # With the same candidates the answer would be the same.
             retry = not linear.isdisjoint(near.candidates.tolist())
         if retry:
-            again = _curved(family, near, merges if row in curved else set())
+            again = _curved(family, near, merges if row in curved else set(), memo, "again")
             if again is not None:
                 curved[row] = again
     for row, merge in sorted(curved.items()):
@@ -66,11 +78,29 @@ def find_merges(family: Family, squared: NDArray[np.float64]) -> dict[int, Combi
     return dict(sorted(found.items()))
 
 
-def _curved(family: Family, near: Relatives, barred: set[int]) -> Combination | None:
+def _depends(family: Family, near: Relatives, memo: Memo) -> bool:
+    contents = family.content_hashes
+    asked = (contents[row] for row in near.candidates)
+    return memo.is_so("depends", contents[near.row], asked, lambda: depends(family, near))
+
+
+def _curved(family: Family, near: Relatives, barred: set[int], memo: Memo, again: str = "") -> Combination | None:
     """A merge with shares of their own in each layer or coordinate, of candidates that are not barred."""
     kept = np.array([c for c in near.candidates if int(c) not in barred], np.int64)
+    if len(kept) < 2:
+        return None
     near = replace(near, candidates=kept)
-    return (layered_merge(family, near) or masked_merge(family, near)) if len(kept) >= 2 else None
+    contents = family.content_hashes
+    found: list[Combination | None] = []
+
+    def compute() -> bool:
+        found.append(layered_merge(family, near) or masked_merge(family, near))
+        return found[-1] is not None
+
+    # Most are no merges, and that is what is remembered.
+    if not memo.is_so(f"curved {again}", contents[near.row], (contents[row] for row in kept), compute):
+        return None
+    return found[-1] if found or compute() else None
 
 
 def _above(found: dict[int, Combination], row: int) -> set[int]:
@@ -84,9 +114,7 @@ def _above(found: dict[int, Combination], row: int) -> set[int]:
     return seen
 
 
-def _linear_merges(
-    family: Family, squared: NDArray[np.float64], dependent: dict[int, Relatives]
-) -> dict[int, Combination]:
+def _linear_merges(family: Family, squared: Matrix, dependent: dict[int, Relatives]) -> dict[int, Combination]:
     """Which of the rows that the others explain are merges, and of what."""
     between = {row for row, near in dependent.items() if convex_fit(family, near, set()) is not None}
     found: dict[int, Combination] = {}
@@ -155,7 +183,7 @@ def _base_of(fit: Fit) -> int | None:
 
 def _corner(
     family: Family,
-    squared: NDArray[np.float64],
+    squared: Matrix,
     dependent: dict[int, Relatives],
     circuit: frozenset[int],
     taken: set[int],
@@ -175,15 +203,16 @@ def _corner(
         return None
     square = max(cosine for cosine, _, _ in stories)
     stories = [story for story in stories if story[0] >= square - _SQUARE]
-    outside = [r for r in range(len(squared)) if r not in circuit and r not in taken]
-    far = {row: float(np.sqrt(squared[row, outside].min())) if outside else 0.0 for _, row, _ in stories}
+    outside = np.setdiff1d(np.arange(len(squared)), [*circuit, *taken])
+    far = {row: float(np.sqrt(squared[row][outside].min(initial=np.inf))) for _, row, _ in stories}
+    far = {row: away if outside.size else 0.0 for row, away in far.items()}
     _, row, fit = max(stories, key=lambda story: (far[story[1]], -story[1]))
     others = [far[each] for _, each, _ in stories if each != row]
-    clear = not others or (bool(outside) and far[row] > 1.05 * max(others))
+    clear = not others or (outside.size > 0 and far[row] > 1.05 * max(others))
     return row, _combination(fit, _TASK if clear else _EITHER)
 
 
-def _narrowest(squared: NDArray[np.float64], base: int, rows: frozenset[int]) -> float:
+def _narrowest(squared: Matrix, base: int, rows: frozenset[int]) -> float:
     """Least cosine between two of the rows as seen from the base, 0 where none is negative."""
     least = 0.0
     for a in rows:

@@ -13,9 +13,10 @@ from indexer.ancestry import Ancestry, recover
 from indexer.combination import Combination
 from indexer.family import Family
 from indexer.roots import WEIGHTS
+from indexer.sparse import Matrix
 from store.records import Edge, Evidence, Merge
 
-__all__ = ["merge_rows", "name_merges", "recover_with_merges"]
+__all__ = ["merge_rows", "name_merges", "place_merges", "recover_with_merges", "trained_from_merge"]
 
 _ASIDE: Final = 0.25
 """Part of the way from a merge to one of its parents that a model trained from the merge may seem to have gone: 0, but
@@ -50,6 +51,17 @@ def recover_with_merges(
         None if prior is None else prior[np.ix_(np.append(rows, n), rows)],
         root_weights,
     )
+    return place_merges(n, rows, inner, merges, tuned)
+
+
+def place_merges(
+    n: int,
+    rows: NDArray[np.int64],
+    inner: Ancestry,
+    merges: Mapping[int, Combination],
+    tuned: Mapping[int, int],
+) -> Ancestry:
+    """The answer for n models from that of `rows`, which are no merges, and child -> merge that it was `tuned` from."""
     found = Ancestry(np.full(n, -1), np.ones(n), np.full(n, -1), np.zeros(n))
     for name in ("parent", "runner_up"):
         at_rows = getattr(inner, name)
@@ -81,17 +93,22 @@ def _trained_from(
     for child in (int(row) for row in rows):
         above = [row not in merges or child not in merges[row].sources for row in range(len(squared))]
         nearest = int(np.argmin(np.where(above, apart[child], np.inf)))
-        if nearest not in merges:
-            continue
-        sources = np.array(merges[nearest].sources, np.int64)
-        way = squared[child, nearest]
-        others = np.setdiff1d(rows, np.append(sources, child))
-        with np.errstate(invalid="ignore"):
-            of_sources = (way + squared[sources, nearest] - squared[sources, child]) / (2 * squared[sources, nearest])
-        side = np.argmin(squared[np.ix_(np.append([nearest, child], sources), others)], axis=0)
-        if np.abs(of_sources).max() <= _ASIDE and (side == 1).sum() < (side == 0).sum():
+        if nearest in merges and trained_from_merge(squared, child, nearest, merges[nearest], rows):
             result[child] = nearest
     return result
+
+
+def trained_from_merge(
+    squared: Matrix, child: int, merge: int, combination: Combination, others: NDArray[np.int64]
+) -> bool:
+    """Was `child` trained from its nearest model, a merge? `others` are the models that take sides, no merges."""
+    sources = np.array(combination.sources, np.int64)
+    way = squared[child, merge]
+    others = np.setdiff1d(others, np.append(sources, child))
+    with np.errstate(invalid="ignore"):
+        of_sources = (way + squared[sources, merge] - squared[sources, child]) / (2 * squared[sources, merge])
+    side = np.argmin(squared[np.ix_(np.append([merge, child], sources), others)], axis=0)
+    return bool(np.abs(of_sources).max() <= _ASIDE and (side == 1).sum() < (side == 0).sum())
 
 
 def _carried(squared: NDArray[np.float64], child: int, merge: int, main: int) -> NDArray[np.float64]:

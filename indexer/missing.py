@@ -17,6 +17,7 @@ from scipy.cluster.hierarchy import linkage, to_tree
 from scipy.spatial.distance import squareform
 
 from indexer.eldest import Direction, age_log_odds, eldest, not_only_eldest
+from indexer.roots import parents_first
 from indexer.stars import TOLD, Drift, Seen, explain, seen_from, shared_cosines
 
 __all__ = ["Completed", "infer"]
@@ -151,7 +152,7 @@ def _loosened(tree: _Tree) -> NDArray[np.int64]:
     Among children of one h that is missing the cheapest tree may hang some from another; in truth they are siblings.
     """
     loose, distances = tree.parent.copy(), tree.squared
-    for c in _parents_first(tree.parent):
+    for c in parents_first(tree.parent):
         p = int(loose[c])
         while p >= 0 and loose[p] >= 0 and not tree.fixed[c]:
             up = int(loose[p])
@@ -163,15 +164,6 @@ def _loosened(tree: _Tree) -> NDArray[np.int64]:
             p = up
         loose[c] = p
     return loose
-
-
-def _parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
-    depth = np.zeros(len(parent), np.int64)
-    current = parent.copy()
-    while (inside := current >= 0).any():
-        depth += inside
-        current = np.where(inside, parent[current], -1)
-    return np.argsort(depth, kind="stable")
 
 
 def _beyond(squared: NDArray[np.float64], p: int, fan: NDArray[np.int64]) -> dict[int, int]:

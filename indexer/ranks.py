@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from indexer.adapter import told_rank
 from indexer.family import Family
 
-__all__ = ["rank_costs"]
+__all__ = ["EACH", "FIRST", "NEAREST", "UNTOLD", "rank_costs"]
 
 EACH: Final = 0.75
 """Cost of each rank. Ranks are whole numbers, and mostly multiples of 4."""
 UNTOLD: Final = 64
 """Rank of a difference that no low rank explains."""
-_NEAREST: Final = 8
-_FIRST: Final = 3
+NEAREST: Final = 8
+FIRST: Final = 3
 """When none of the nearest few differs by a low rank, the model was tuned in full."""
 
 
@@ -43,10 +43,10 @@ def rank_costs(family: Family, squared: NDArray[np.float64]) -> NDArray[np.float
             known[pair] = told_rank(family, *pair)
         return known[pair]
 
-    order = np.argsort(squared + np.diag(np.full(n, np.inf)), axis=1, kind="stable")[:, : min(_NEAREST, n - 1)]
+    order = np.argsort(squared + np.diag(np.full(n, np.inf)), axis=1, kind="stable")[:, : min(NEAREST, n - 1)]
     for v in range(n):
         near = [int(u) for u in order[v] if 0 < squared[u, v] < np.inf]
-        if all(rank(u, v) is None for u in near[:_FIRST]):
+        if all(rank(u, v) is None for u in near[:FIRST]):
             continue
         for u in near:
             ranks[u, v] = ranks[v, u] = rank(u, v) or UNTOLD

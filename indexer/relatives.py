@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from indexer.combination import explained, units
 from indexer.family import Family
+from indexer.sparse import Matrix
 
 __all__ = ["Relatives", "depends", "moved", "relatives_of"]
 
@@ -32,18 +33,19 @@ class Relatives:
     unit: NDArray[np.float64]
 
 
-def relatives_of(family: Family, squared: NDArray[np.float64], row: int, central: NDArray[np.int64]) -> Relatives:
+def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.int64]) -> Relatives:
     """The candidates of a row: parents of a merge are near it, or it lies in their direction, as seen from its nearest
     or from the middle."""
-    known = np.flatnonzero(np.isfinite(squared[row]))
+    away = squared[row]
+    known = np.flatnonzero(np.isfinite(away))
     known = known[(known != row) & (family.present[known] == family.present[row]).all(axis=1)]
-    order = known[np.argsort(squared[row, known], kind="stable")]
+    order = known[np.argsort(away[known], kind="stable")]
     chosen = list(order if len(order) <= _NEAR + _ALONG else order[:_NEAR])
     if len(order) > len(chosen):
         for base in {int(order[0]), int(central[0])} - {row}:
             with np.errstate(invalid="ignore", divide="ignore"):
-                inner = squared[row, base] + squared[base, known] - squared[row, known]
-                cosine = inner / np.sqrt(squared[row, base] * squared[base, known])
+                inner = away[base] + squared[base, known] - away[known]
+                cosine = inner / np.sqrt(away[base] * squared[base, known])
             cosine[~np.isfinite(cosine) | (known == base)] = -np.inf
             chosen += list(known[np.argsort(-cosine, kind="stable")[:_ALONG]])
         chosen += [c for c in central if c in known]

@@ -22,7 +22,7 @@ from scipy.special import betaln
 
 from indexer.cues import CUES
 
-__all__ = ["FEATURES", "WEIGHTS", "RootedTree", "root_features", "subtree_sizes"]
+__all__ = ["FEATURES", "WEIGHTS", "RootedTree", "parents_first", "root_features", "subtree_sizes"]
 
 FEATURES: Final = (
     "cost", "stage", "regressed", "adjacent", "arrivals", "increment_spread", "increment_zero", "counter", "chains"
@@ -118,15 +118,20 @@ def _monotone(fall: NDArray[np.float64]) -> float:
     return float(np.log((1 - STRAY) * chance + STRAY / 2).sum())
 
 
-def subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Nodes at and below each node. n! over their product counts the orders in which the tree can have grown."""
+def parents_first(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All nodes, each after its parent: by depth, then by row."""
     depth = np.zeros(len(parent), np.int64)
     current = parent.copy()
     while (alive := current >= 0).any():
         depth += alive
         current = np.where(alive, parent[current], -1)
+    return np.argsort(depth, kind="stable")
+
+
+def subtree_sizes(parent: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Nodes at and below each node. n! over their product counts the orders in which the tree can have grown."""
     sizes = np.ones(len(parent))
-    for v in np.argsort(-depth, kind="stable"):
+    for v in parents_first(parent)[::-1]:
         if parent[v] >= 0:
             sizes[parent[v]] += sizes[v]
     return sizes

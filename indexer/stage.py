@@ -8,7 +8,7 @@ root has tails to lose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from indexer.cues import measure_cues
 from indexer.family import Family
+from indexer.roots import parents_first
+from indexer.sparse import Matrix
 from store.records import Edge
 
 __all__ = ["STAGES", "all_stages", "infer_stages", "initialised"]
@@ -45,13 +47,19 @@ def initialised(family: Family) -> NDArray[np.bool_]:
     return np.asarray(np.all([(t.minimum == t.maximum) | ~t.present for t in vectors], axis=0))
 
 
-def infer_stages(family: Family, parent: NDArray[np.int64], squared: NDArray[np.float64]) -> list[str]:
-    """n of STAGES, from parents (n; -1 for roots) and n x n squared distances."""
+def infer_stages(
+    family: Family, parent: NDArray[np.int64], squared: Matrix, fall: Callable[[int, int], float] | None = None
+) -> list[str]:
+    """n of STAGES, from parents (n; -1 for roots) and n x n squared distances.
+
+    `fall` gives the mean sign of the fall of kurtosis from a row to another, measured where it is not given.
+    """
+    fall = fall or (lambda p, v: measure_cues(family, p, v)["kurtosis"])
     n = len(parent)
     stage = np.zeros(n, np.int64)
     children = np.bincount(parent[parent >= 0], minlength=n)
     raw = initialised(family)
-    for v in _parents_first(parent):
+    for v in parents_first(parent):
         p = int(parent[v])
         if p < 0:
             continue
@@ -60,20 +68,9 @@ def infer_stages(family: Family, parent: NDArray[np.int64], squared: NDArray[np.
         if above >= 0 and squared[above, p] > 0 and squared[p, v] > 0 and not raw[above]:
             step = float(np.log(squared[p, v] / squared[above, p]))
             odds += RESTART * float(np.clip(step, -_STEP_LIMIT, _STEP_LIMIT))
-        odds += SIBLINGS * bool(children[p] > 1) + TAILS * measure_cues(family, p, int(v))["kurtosis"]
+        odds += SIBLINGS * bool(children[p] > 1) + TAILS * fall(p, int(v))
         stage[v] = 1 if stage[p] or odds > 0 else 0
     return [STAGES[at] for at in stage]
-
-
-def _parents_first(parent: NDArray[np.int64]) -> list[int]:
-    order = [int(v) for v in np.flatnonzero(parent < 0)]
-    below: dict[int, list[int]] = {}
-    for v, p in enumerate(parent.tolist()):
-        if p >= 0:
-            below.setdefault(p, []).append(v)
-    for v in order:
-        order.extend(below.get(v, ()))
-    return order
 
 
 def all_stages(model_ids: Iterable[int], known: Mapping[int, str], edges: Iterable[Edge]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -11,10 +12,13 @@ from typing import Final, Literal
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from indexer.family import Family, make_family
+from indexer.memo import SOLVER_VERSION
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
+from indexer.parts import Known, Placed, keep_vectors, touched_parts
 from indexer.solve import Component, solve_component, split
 from store.lineage import (
     LiveModel,
@@ -30,6 +34,8 @@ from store.lineage import (
     write_inferred,
     write_merges,
 )
+from store.memory import forget, recall, record_touched, remember
+from store.places import gone_models, placed_models, stale_roots, stored_links
 from store.progress import Progress
 from store.writer import GraphWriter
 
@@ -84,37 +90,35 @@ def update(
     allowed = use_metadata
     if allowed is None:
         allowed = settled == "true" if settled else _last_source(c).startswith("hub:")
-    chosen = {"mode": mode, "use_metadata": _TEXT[allowed], "inferred": _TEXT[infer]}
+    chosen = {
+        "mode": mode, "use_metadata": _TEXT[allowed], "inferred": _TEXT[infer], "solver": str(SOLVER_VERSION)
+    }  # fmt: skip
     everything = any(setting(c, key) != value for key, value in chosen.items())
     if everything:
         # Of a run that is killed halfway nothing may stay: the next one, however it is called, solves everything.
         with writer.transaction():
             c.executemany("insert or replace into settings values (?, ?)", [*({**chosen, "mode": ""}.items())])
-    stored = _stored_members(c)
-    live = live_models(c)
-    gone = sorted(set(stored) - {m.model_id for m in live})
-    # What dates were corrected of is solved as if it had just come.
-    stale = _stale(c) - set(gone)
-    stored = {model_id: root for model_id, root in stored.items() if model_id not in stale}
-    by_architecture: dict[str, list[LiveModel]] = defaultdict(list)
-    for model in live:
-        by_architecture[model.architecture].append(model)
-    touched_architectures = _touched(c, live, gone, stored, everything)
+    gone = gone_models(c)
+    architectures = _touched(c, {architecture for *_, architecture in gone}, everything)
 
     touched = added = closed = 0
-    progress.start("recovering Model Trees", len(touched_architectures))
-    for architecture in sorted(touched_architectures):
-        members = by_architecture.get(architecture, [])
-        with writer.transaction():
-            counts = _update_architecture(writer, architecture, members, chosen, stored, everything)
+    progress.start("recovering Model Trees", len(architectures))
+    for architecture in architectures:
+        left = {model: root for model, root, of in gone if of == architecture}
+        # BLAS on a thread each gains nothing on the small matrices of a tree, and loses most of the time to waiting.
+        with writer.transaction(), threadpool_limits(1, "blas"):
+            counts = _update_architecture(writer, architecture, chosen, left, everything)
         touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
-        progress.advance(1, members[0].name if members else "")
+        progress.advance(1, architecture)
     with writer.transaction():
-        closed += write_edges(c, writer.run_id, [], gone)[1]
-        write_merges(c, writer.run_id, [], gone)
-        replace_pairs(c, [], gone)
-        replace_components(c, [], gone)
+        ids = [model for model, *_ in gone]
+        closed += write_edges(c, writer.run_id, [], ids)[1]
+        write_merges(c, writer.run_id, [], ids)
+        replace_pairs(c, [], ids)
+        replace_components(c, [], ids)
         closed += close_inferred(c, writer.run_id)
+        if gone:
+            forget(c)
         c.execute("update settings set value = ? where key = 'mode'", [mode])
     progress.finish()
     return UpdateReport(touched, added, closed, monotonic() - started)
@@ -125,48 +129,41 @@ def _last_source(connection: duckdb.DuckDBPyConnection) -> str:
     return row[0] or "" if row else ""
 
 
-def _stored_members(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
-    """Model id -> root id, as of the last update."""
-    return dict(connection.execute("select model_id, root_id from components where model_id > 0").fetchall())
-
-
-def _stale(connection: duckdb.DuckDBPyConnection) -> set[int]:
-    """Models whose tree was found with other dates than they have now."""
-    return {row[0] for row in connection.execute("select model_id from components where stale").fetchall()}
-
-
-def _touched(
-    connection: duckdb.DuckDBPyConnection,
-    live: list[LiveModel],
-    gone: list[int],
-    stored: dict[int, int],
-    everything: bool,
-) -> set[str]:
-    """Architectures with a model that came or went since the last update."""
-    found = {m.architecture for m in live if everything or m.model_id not in stored}
-    if gone:
-        rows = connection.execute(
-            "select distinct architecture from models where list_contains(?, model_id)", [gone]
-        ).fetchall()
-        found |= {row[0] for row in rows}
-    return found
+def _touched(connection: duckdb.DuckDBPyConnection, left: set[str], everything: bool) -> list[str]:
+    """Architectures with a model that came, went or was corrected since the last update."""
+    rows = connection.execute(
+        """select distinct m.architecture from live_models m left join components c using (model_id)
+           where ? or c.model_id is null or c.stale""",
+        [everything],
+    ).fetchall()
+    return sorted(left | {row[0] for row in rows})
 
 
 def _update_architecture(
-    writer: GraphWriter,
-    architecture: str,
-    models: list[LiveModel],
-    chosen: dict[str, str],
-    stored: dict[int, int],
-    everything: bool,
+    writer: GraphWriter, architecture: str, chosen: dict[str, str], gone: dict[int, int], everything: bool
 ) -> tuple[int, int, int]:
-    if not models:
-        return 0, 0, 0
     c = writer.connection
+    ids, contents, roots = placed_models(c, architecture)
+    if not len(ids):
+        return 0, 0, 0
+    known = Known(ids, np.frombuffer(bytes.fromhex("".join(contents)), "<u8").reshape(-1, 2).astype(np.uint64), roots)
+
+    def load(wanted: Sequence[int]) -> Family:
+        return load_family(c, writer.folder.path, architecture, live_models(c, architecture, wanted))
+
+    path = writer.folder.path / "shortlist" / f"{architecture}.vectors"
+    placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some))
+    whole = everything or chosen["mode"] == "paper"
+    local = None if whole else touched_parts(path, known, placed, load)
+    models = live_models(c, architecture, None if local is None else [i for part in local for i in part])
     family = load_family(c, writer.folder.path, architecture, models)
-    parts = split(family)
-    members = _members(stored)
-    solve = [part for part in parts if everything or _changed(family, part, stored, members)]
+    if local is None:
+        parts = split(family)
+        keep_vectors(path, family, known)
+        solve = parts if everything else [part for part in parts if _changed(family, part, known, placed.stale)]
+    else:
+        row_of = {int(model_id): row for row, model_id in enumerate(family.model_ids)}
+        solve = parts = [np.array(sorted(row_of[i] for i in part), np.int64) for part in local]
     found: list[tuple[NDArray[np.int64], Component]] = []
     if chosen["mode"] == "paper":
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
@@ -175,10 +172,14 @@ def _update_architecture(
         metadata = load_metadata(c, architecture, models) if chosen["use_metadata"] == _TEXT[True] else None
         infer = chosen["inferred"] == _TEXT[True]
         told = (None if metadata is None else metadata.take(part) for part in solve)
+        hashes = {family.content_hashes[row] for part in solve for row in part}
+        before = recall(c, hashes)
         found = [
-            (part, solve_component(family.take(part), m, infer=infer)) for part, m in zip(solve, told, strict=True)
+            (part, solve_component(family.take(part), m, infer=infer, stored=before))
+            for part, m in zip(solve, told, strict=True)
         ]
-    placed = [int(i) for part, _ in found for i in family.model_ids[part]]
+        remember(c, hashes, before, {key: told for _, component in found for key, told in component.memory.items()})
+    members = [int(i) for part, _ in found for i in family.model_ids[part]]
     inferred = [node for _, component in found for node in component.inferred]
     # All components in one go: each of these reads what the whole graph holds now.
     write_inferred(c, writer.run_id, inferred)
@@ -186,36 +187,42 @@ def _update_architecture(
         c,
         writer.run_id,
         [edge for _, component in found for edge in component.edges],
-        [*placed, *(node.inferred_id for node in inferred)],
+        [*members, *(node.inferred_id for node in inferred)],
     )
-    write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], placed)
-    replace_pairs(c, [pair for _, component in found for pair in component.pairs], placed)
+    write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], members)
+    replace_pairs(c, [pair for _, component in found for pair in component.pairs], members)
     trees = []
     stages: dict[int, str] = {}
     for part, component in found:
-        ids = [int(i) for i in family.model_ids[part]]
-        trees += _trees(ids, component)
-        stages |= zip(ids, component.stages, strict=False)
+        rows = [int(i) for i in family.model_ids[part]]
+        trees += _trees(rows, component)
+        stages |= zip(rows, component.stages, strict=False)
     replace_components(c, trees, [], stages)
+    record_touched(c, writer.run_id, _reasons(known, placed, trees, everything))
     return len(found), added, closed
 
 
-def _members(stored: dict[int, int]) -> dict[int, set[int]]:
-    """Root id -> the models of its tree, from model id -> root id."""
-    members: dict[int, set[int]] = defaultdict(set)
-    for model, root in stored.items():
-        members[root].add(model)
-    return members
+def _changed(family: Family, part: NDArray[np.int64], known: Known, stale: frozenset[int]) -> bool:
+    """Is this component's set of members another one than what is stored, or what is known of them?"""
+    ids = np.sort(family.model_ids[part])
+    roots = known.roots[np.searchsorted(known.ids, ids)]
+    whole = known.ids[known.roots == roots[0]]
+    return roots[0] == 0 or roots[0] in stale or not np.array_equal(whole, ids)
 
 
-def _changed(family: Family, part: NDArray[np.int64], stored: dict[int, int], members: dict[int, set[int]]) -> bool:
-    """Is this component's set of members another one than what is stored?"""
-    ids = {int(i) for i in family.model_ids[part]}
-    roots = {stored.get(i) for i in ids}
-    if len(roots) != 1:
-        return True
-    root = roots.pop()
-    return root is None or members[root] != ids
+def _reasons(
+    known: Known, placed: Placed, trees: Iterable[tuple[list[int], dict[int, int]]], everything: bool
+) -> Iterator[tuple[int, int, int, int, str]]:
+    """(root, members, arrived, gone, reason) of each tree that was solved again."""
+    lost = Counter(placed.gone.values())
+    for members, above in trees:
+        roots = known.roots[np.searchsorted(known.ids, members)]
+        arrived, gone = int((roots == 0).sum()), sum(lost[root] for root in set(roots.tolist()))
+        said = [word for word, count in (("arrived", arrived), ("gone", gone)) if count] or ["dates"]
+        root = members[0]
+        while root in above:
+            root = above[root]
+        yield root, len(members), arrived, gone, "settings" if everything else " and ".join(said)
 
 
 def _trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[int, int]]]:

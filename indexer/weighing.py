@@ -12,7 +12,34 @@ from indexer.family import Family
 from indexer.metadata import Metadata, claim_log_odds, declared_rows, metadata_prior, order_log_odds, upload_evidence
 from store.records import Edge, Evidence
 
-__all__ = ["Weighing", "weigh"]
+__all__ = ["CoreMetadata", "Weighing", "weigh"]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreMetadata:
+    """Dates and claims of m models."""
+
+    created: NDArray[np.float64]
+    """m: seconds since 1970, NaN where unknown."""
+    declared: tuple[tuple[int, ...], ...]
+    """m: the rows that each card names."""
+
+    def take(self, rows: NDArray[np.int64]) -> CoreMetadata:
+        """That of some of them, in rising order."""
+        place = {int(row): at for at, row in enumerate(rows)}
+        kept = (tuple(place[base] for base in self.declared[int(row)] if base in place) for row in rows)
+        return CoreMetadata(self.created[rows], tuple(kept))
+
+    def prior(self) -> NDArray[np.float64]:
+        """(m + 1) x m: `metadata_prior`."""
+        return metadata_prior(self.created, self.declared)
+
+    def costs(self, v: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """k: what it adds to the cost of u -> v for k rows u, the only possible parents."""
+        days = (self.created[v] - self.created[rows]) / 86_400
+        bases = [base for base in self.declared[v] if base in rows]
+        claim = claim_log_odds(len(rows), len(bases))
+        return np.asarray(np.logaddexp(0.0, -order_log_odds(days)) - np.log(2.0) - claim * np.isin(rows, bases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +60,13 @@ class Weighing:
     speaker: NDArray[np.int64]
     """n: whose card that is: the model's own, or where it says nothing that of a bit-equal copy."""
 
+    def of_core(self) -> CoreMetadata:
+        """Dates and claims of the core alone, in its rows."""
+        return CoreMetadata(self.created[self.core], tuple(tuple(self._core_bases(row)) for row in self.core))
+
     def prior(self) -> NDArray[np.float64]:
         """(m + 1) x m: `metadata_prior` of the core."""
-        return metadata_prior(self.created[self.core], [self._core_bases(row) for row in self.core])
+        return self.of_core().prior()
 
     def confirmed(self, parent: NDArray[np.int64]) -> NDArray[np.bool_]:
         """m: which models of the core have a card that names their `parent` (m rows of the core; -1 for the root)."""

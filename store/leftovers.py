@@ -13,8 +13,8 @@ from store.lock import LOCK, is_held
 
 __all__ = ["leftovers", "remove_leftovers"]
 
-_KNOWN: Final = (CURRENT, LOCK, "schedule.sqlite*")
-_TEMPORARY: Final = ("copy.tmp", f"{CURRENT}.tmp", "building.duckdb.*")
+_KNOWN: Final = (CURRENT, LOCK, "schedule.sqlite*", "shortlist/*.vectors")
+_TEMPORARY: Final = ("copy.tmp", f"{CURRENT}.tmp", "building.duckdb.*", "shortlist/*.tmp")
 
 
 def leftovers(folder: GraphFolder, generation: int, shards: Collection[str]) -> tuple[list[str], str]:
@@ -60,5 +60,5 @@ def remove_leftovers(folder: GraphFolder, connection: duckdb.DuckDBPyConnection)
     for pattern in _TEMPORARY:
         for path in folder.path.glob(pattern):
             path.unlink(missing_ok=True)
-            removed.append(path.name)
+            removed.append(path.relative_to(folder.path).as_posix())
     return sorted(removed)

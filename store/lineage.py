@@ -16,6 +16,7 @@ from store.records import Edge, Inferred, Merge, Pair, TensorSketch
 from store.shards import read_shard
 
 __all__ = [
+    "LISTED",
     "LiveModel",
     "architecture_roles",
     "close_inferred",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-_LISTED: Final = "(select unnest(?::bigint[]))"
+LISTED: Final = "(select unnest(?::bigint[]))"
 """Ids given as one parameter: a hash join, where list_contains would go through the list for every row."""
 
 
@@ -50,12 +51,16 @@ class LiveModel:
     added_run: int
 
 
-def live_models(connection: duckdb.DuckDBPyConnection, architecture: str | None = None) -> list[LiveModel]:
-    """Live models by (name, source): an order that does not depend on when they arrived."""
+def live_models(
+    connection: duckdb.DuckDBPyConnection, architecture: str | None = None, ids: Collection[int] | None = None
+) -> list[LiveModel]:
+    """Live models, of one architecture or of some ids, by (name, source): an order that does not depend on when they
+    arrived."""
+    some, given = ("", []) if ids is None else (f"and model_id in {LISTED}", [list(ids)])
     rows = connection.execute(
-        """select model_id, name, source, architecture, content_hash, created_at, shard, added_run
-           from live_models where ? is null or architecture = ? order by name, source""",
-        [architecture, architecture],
+        f"""select model_id, name, source, architecture, content_hash, created_at, shard, added_run
+           from live_models where (? is null or architecture = ?) {some} order by name, source""",
+        [architecture, architecture, *given],
     ).fetchall()
     return [
         LiveModel(model_id, name, source, key, content, _seconds(created), shard, run)
@@ -109,7 +114,7 @@ def read_sketches(graph: Path, models: Iterable[LiveModel]) -> dict[int, tuple[T
 
 def current_edges(connection: duckdb.DuckDBPyConnection, children: Collection[int]) -> dict[int, dict[str, Any]]:
     """Child id -> its current edge, as a dict of columns, for those of `children` that have one."""
-    result = connection.sql(f"select * from current_edges where child_id in {_LISTED}", params=[list(children)])
+    result = connection.sql(f"select * from current_edges where child_id in {LISTED}", params=[list(children)])
     return {row["child_id"]: row for row in result.to_arrow_table().to_pylist()}
 
 
@@ -127,11 +132,11 @@ def write_edges(
     adding = [wanted[child] for child in changed if child in wanted]
     if closing:
         connection.execute(
-            f"delete from edges where valid_to_run is null and valid_from_run = ? and child_id in {_LISTED}",
+            f"delete from edges where valid_to_run is null and valid_from_run = ? and child_id in {LISTED}",
             [run_id, closing],
         )
         connection.execute(
-            f"update edges set valid_to_run = ? where valid_to_run is null and child_id in {_LISTED}",
+            f"update edges set valid_to_run = ? where valid_to_run is null and child_id in {LISTED}",
             [run_id, closing],
         )
     _insert(
@@ -194,7 +199,7 @@ def write_merges(
         wanted[merge.child_id].append(asdict(merge))
     present: dict[int, list[dict[str, Any]]] = defaultdict(list)
     held = connection.sql(
-        f"select * exclude (valid_from_run) from current_merges where child_id in {_LISTED}", params=[list(children)]
+        f"select * exclude (valid_from_run) from current_merges where child_id in {LISTED}", params=[list(children)]
     )
     for row in held.to_arrow_table().to_pylist():
         present[row["child_id"]].append(row)
@@ -206,11 +211,11 @@ def write_merges(
     closing = [child for child in changed if child in present]
     if closing:
         connection.execute(
-            f"delete from merges where valid_to_run is null and valid_from_run = ? and child_id in {_LISTED}",
+            f"delete from merges where valid_to_run is null and valid_from_run = ? and child_id in {LISTED}",
             [run_id, closing],
         )
         connection.execute(
-            f"update merges set valid_to_run = ? where valid_to_run is null and child_id in {_LISTED}",
+            f"update merges set valid_to_run = ? where valid_to_run is null and child_id in {LISTED}",
             [run_id, closing],
         )
     adding = [{**row, "valid_from_run": run_id} for child in changed for row in wanted.get(child, [])]
@@ -219,7 +224,7 @@ def write_merges(
 
 def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:
     """Replace the stored pairs that any of `models` takes part in."""
-    connection.execute(f"delete from pairs where model_a in {_LISTED} or model_b in {_LISTED}", [list(models)] * 2)
+    connection.execute(f"delete from pairs where model_a in {LISTED} or model_b in {LISTED}", [list(models)] * 2)
     _insert(connection, "pairs", [asdict(pair) for pair in pairs])
 
 
@@ -251,8 +256,8 @@ def replace_components(
     placed = [row["model_id"] for row in rows]
     # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
     connection.execute(
-        f"delete from components where model_id in {_LISTED} "
-        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {_LISTED}))",
+        f"delete from components where model_id in {LISTED} "
+        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {LISTED}))",
         [[*gone, *placed], placed],
     )
     _insert(connection, "components", rows)

@@ -47,6 +47,7 @@ _MENDED_KEYS: Final = (
 _FORGOTTEN: Final = (
     "delete from components",
     "delete from pairs",
+    "delete from memory",
     # Rows that never held tell nothing.
     "delete from edges where valid_to_run <= valid_from_run or child_id = parent_id",
     # The update writes an edge or an ancestor only where it differs from the one that it finds.

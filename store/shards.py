@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from store.checksum import file_checksum, with_checksum
 from store.errors import StopError
@@ -43,6 +45,9 @@ SCHEMA: Final = pa.schema(
 )
 """Columns of a shard: `model_id` and the fields of `TensorSketch`."""
 
+_ID_COLUMN: Final = SCHEMA.get_field_index("model_id")
+_GROUP_ROWS: Final = 256
+"""Tensors of a row group: reading one model reads a model or a few, not its shard."""
 _FIELDS: Final = tuple(name for name in SCHEMA.names if name != "model_id")
 
 
@@ -97,6 +102,7 @@ def _write(
                 compression="zstd",
                 use_dictionary=["dtype", "tensor", "source_name"],
                 write_page_checksum=True,
+                row_group_size=_GROUP_ROWS,
             )
             file.flush()
             os.fsync(file.fileno())
@@ -114,7 +120,7 @@ def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tu
 
     Raises StopError when the shard is missing, damaged, or of another sketch version.
     """
-    table = _read_table(path)
+    table = _read_table(path, wanted=model_ids)
     wanted = set(model_ids)
     rows: list[TensorSketch] = []
     current: int | None = None
@@ -147,7 +153,8 @@ def read_models(path: Path, *, whole: bool) -> list[tuple[int, str]]:
     return list(zip(table.column("model_id").to_pylist(), table.column("tensor").to_pylist(), strict=True))
 
 
-def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names) -> Any:
+def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names, wanted: Collection[int] | None = None) -> Any:
+    """The shard's rows, or those of the `wanted` models, of which only the row groups that hold them are read."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             version = (file.schema_arrow.metadata or {}).get(b"modelkin.version", b"").decode("ascii", "replace")
@@ -160,9 +167,23 @@ def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names) -> Any:
                 raise StopError(
                     f"{path}: expected the columns {', '.join(SCHEMA.names)}; delete it and index its source again"
                 )
-            return file.read(columns=list(columns))
+            if wanted is None:
+                return file.read(columns=list(columns))
+            ids = np.fromiter(wanted, np.int64, len(wanted))
+            ids.sort()
+            groups = [at for at in range(file.num_row_groups) if _may_hold(file.metadata.row_group(at), ids)]
+            table = file.read_row_groups(groups, columns=list(columns))
+            return table.filter(pa.compute.is_in(table.column("model_id"), pa.array(ids)))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StopError(f"{path}: the shard cannot be read ({error}); delete it and index its source again") from error
+
+
+def _may_hold(group: Any, ids: NDArray[np.int64]) -> bool:
+    """Is one of the ids (sorted) between the least and the largest of the group's?"""
+    told = group.column(_ID_COLUMN).statistics
+    if told is None or not told.has_min_max:
+        return True
+    return bool(np.searchsorted(ids, told.min) < np.searchsorted(ids, told.max, side="right"))
 
 
 def _lists(table: Any, name: str, dtype: Any) -> list[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from indexer.ancestry import PRIVATE, ancestor_costs, recover
+from indexer.ancestry import recover
+from indexer.costs import PRIVATE, ancestor_costs
 from indexer.cues import CUES, measure_cues
 from indexer.distance import measure_pairs, normalised
 from indexer.family import Family

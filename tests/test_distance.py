@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from indexer.components import find_components
+from indexer.components import are_related, find_components
 from indexer.distance import measure_pairs, normalised
 from indexer.family import Family
 from indexer.rank import difference_rank
-from indexer.shortlist import nearest
 from tests.grown import family_of, grow, start
 from tests.weights import Weights
 
@@ -119,14 +120,20 @@ def test_a_distant_relative_is_found_behind_a_crowd() -> None:
     assert labels[81] == 1
 
 
-def test_nearest_equals_brute_force_on_residuals() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((50, 30)) * 1e-3
-    squared = ((x[:, None] - x[None]) ** 2).sum(axis=2)
-    np.fill_diagonal(squared, np.inf)
-    wanted = {(min(i, int(j)), max(i, int(j))) for i in range(50) for j in np.argsort(squared[i])[:5]}
-    a, b = nearest(x, 5, inner_product=False)
-    assert set(zip(a.tolist(), b.tolist(), strict=True)) == wanted
+def test_components_are_what_all_pairs_say() -> None:
+    """Crowds, chains and strangers; the definition looks at every pair."""
+    models: dict[str, Weights] = {}
+    for seed, size, step in ((1, 75, 0.02), (2, 40, 0.9), (3, 1, 0.0), (4, 6, 1.4)):
+        root = start(seed, layers=2, width=24)
+        for i in range(size):
+            models[f"m-{(31 * len(models)) % 1009:04d}-{seed}-{i}"] = grow(root, 100 * seed + i, step) if i else root
+    family = family_of(dict(sorted(models.items())))
+    a, b = np.triu_indices(len(family), 1)
+    related = are_related(family, a, b)
+    wanted = connected_components(coo_matrix((related[related], (a[related], b[related])), (len(family),) * 2))[1]
+    labels = find_components(family)
+    assert len(set(zip(wanted.tolist(), labels.tolist(), strict=True))) == len(set(labels.tolist()))
+    assert labels.max() == wanted.max() >= 3
 
 
 @pytest.mark.parametrize("rank", [1, 4, 8])

@@ -1,5 +1,21 @@
 alter table components add column stale boolean;
 
+create table touched (
+    run_id integer not null,
+    root_id bigint not null,
+    members integer not null,
+    arrived integer not null,
+    gone integer not null,
+    reason varchar not null
+);
+
+create table memory (
+    content varchar not null,
+    kind varchar not null,
+    digest blob not null,
+    answer blob not null
+);
+
 create table placements (
     model_id bigint not null,
     stage varchar,

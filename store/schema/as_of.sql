@@ -37,6 +37,11 @@ create view placements as
 
 create view skipped as from present.skipped where run_id <= {run};
 
+create view touched as from present.touched where run_id <= {run};
+
+-- What an update remembers is of the present.
+create view memory as from present.memory where false;
+
 create table components as
     with recursive
     held as (select child_id, parent_id from edges where valid_to_run is null),

@@ -1,0 +1,50 @@
+"""Costs of edges given a root, by distances, regression and adjacency, as `indexer.ancestry` explains them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PRIVATE", "ancestor_costs", "parent_costs"]
+
+PRIVATE: Final = 1.6
+NEARNESS: Final = 2.0
+"""Weight of log M_r in a parent's log-odds."""
+COEFFICIENT: Final = 3.0
+"""Weight of the regression's log-odds."""
+ADJACENCY: Final = 1.0
+"""Weight of the evidence from partial correlations."""
+
+
+def ancestor_costs(squared: NDArray[np.float64], root: int, slant: float = 0.0) -> NDArray[np.float64]:
+    """M_r of `indexer.ancestry`: n x n from the n x n squared distances; entry [u, v] is u -> v.
+
+    With a `slant`, a step v - u may have this cosine with u - r before what u has and v has not counts.
+    """
+    with np.errstate(invalid="ignore"):
+        private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
+        private -= slant * np.sqrt(squared * squared[:, [root]])
+    # Infinite is what was not measured: two that both lack a distance to the root cannot be judged by it.
+    costs = squared + PRIVATE * np.where(private > 0.0, private, 0.0)
+    costs[root] = squared[root]
+    np.fill_diagonal(costs, np.inf)
+    return np.asarray(costs)
+
+
+def parent_costs(
+    distances: NDArray[np.float64],
+    root: int,
+    odds: NDArray[np.float64],
+    adjacent: NDArray[np.float64],
+    of_root: float,
+    slant: float,
+) -> NDArray[np.float64]:
+    """n x n: cost of u -> v given the root, by distances, regression log-odds and evidence of adjacency (n x n each).
+
+    `of_root` is what the root has ahead of the others. Only differences within a column count.
+    """
+    odds = COEFFICIENT * odds + ADJACENCY * adjacent
+    odds[root] += of_root
+    return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root, slant)) - odds)

@@ -1,0 +1,290 @@
+"""Large components: parents from neighbourhoods, the root from a sample, so that nothing is held n x n.
+
+Given the root, a model's parent is decided by its neighbourhood: the root, the nearest of those that may be its parents
+(`indexer.vicinity`), and its nearest of all. The evidence is that of `indexer.ancestry`, seen by these alone; one
+minimum directed spanning tree over all candidate edges makes a tree of it. What one more model changes is what it
+enters.
+
+The root is one decision for all. It is made on a sample of the members, those whose content hashes come first, to which
+the candidates are added: the most central and, of the central, those that the cues call old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.ancestry import (
+    ROOT_ODDS,
+    TEMPERATURE,
+    Ancestry,
+    candidates,
+)
+from indexer.costs import parent_costs
+from indexer.cues import log_odds
+from indexer.distance import squared_distances
+from indexer.family import Family
+from indexer.mdst import minimum_directed_spanning_forest
+from indexer.memo import Memo
+from indexer.partial import told_apart
+from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
+from indexer.roots import WEIGHTS, parents_first, subtree_sizes
+from indexer.vicinity import possible_parents
+
+__all__ = ["Chances", "LocalPrior", "recover_large"]
+
+PARENTS: Final = 16
+NEAREST: Final = 4
+"""Of a neighbourhood: models that may be parents, and the nearest of all."""
+SAMPLE: Final = 192
+"""Members that a root is judged on."""
+ROOTS: Final = 24
+"""Candidate roots that are most central, and as many that look old."""
+POOL: Final = 256
+"""The most central, of which these are looked at."""
+_LIKELY: Final = 8
+_CHUNK: Final = 64
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Cues = Callable[[int, int], dict[str, float]]
+
+
+class LocalPrior(Protocol):
+    """What evidence from elsewhere than distances adds to costs of edges."""
+
+    def ranks(self, v: int, rows: Ints, squared: Floats) -> Floats:
+        """k: to u -> v for k rows u at these squared distances from v, by the ranks of differences."""
+
+    def told(self, v: int, rows: Ints) -> Floats:
+        """k: to u -> v, by equal tensors and metadata."""
+
+    def sampled(self, rows: Ints, squared: Floats) -> Floats:
+        """(k + 1) x k: all of it among k rows at k x k squared distances, as of `indexer.ancestry.recover`."""
+
+    def metadata(self, rows: Ints) -> str:
+        """All that dates and cards say of k rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """Candidate parents of n models: edges from `tail` to `head` at `cost`."""
+
+    tail: Ints
+    head: Ints
+    cost: Floats
+
+
+def recover_large(
+    family: Family,
+    vectors: NDArray[np.float32],
+    near: Ints,
+    cues: Cues,
+    prior: LocalPrior,
+    memo: Memo,
+    weights: Floats = WEIGHTS,
+) -> Ancestry:
+    """Parents, confidences and runners-up of n models; `near` is n x k, the nearest of each, -1 where there are fewer.
+
+    `vectors` are `indexer.vicinity.coordinates`.
+    """
+    roots, posterior = _roots(family, vectors, near, cues, prior, memo, weights)
+    root = int(roots[np.argmax(posterior)])
+    n = len(family)
+    reach = squared_distances(family, np.full(n, root), np.arange(n))[0]
+    reach[root] = 0.0
+    above, _ = possible_parents(family, vectors, PARENTS, reach, root)
+    edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
+    parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
+    return _ancestry(edges, parent, root, roots, posterior)
+
+
+def _roots(
+    family: Family,
+    vectors: NDArray[np.float32],
+    near: Ints,
+    cues: Cues,
+    prior: LocalPrior,
+    memo: Memo,
+    weights: Floats,
+) -> tuple[Ints, Floats]:
+    """(candidate roots, the posterior of each)."""
+    contents = family.content_hashes
+    sample = np.array(sorted(range(len(family)), key=lambda row: contents[row])[:SAMPLE], np.int64)
+    away = _apart(vectors, sample).mean(axis=1)
+    pool = np.argsort(away, kind="stable")[:POOL].tolist()
+    age = {row: _age(family, row, near[row, :4], cues, memo) for row in pool}
+    old = sorted(pool, key=lambda row: -age[row])
+    central = pool[:ROOTS]
+    among = np.array(sorted(central + [row for row in old if row not in central][:ROOTS]), np.int64)
+    rows = np.unique(np.concatenate([sample, among]))
+    places = np.searchsorted(rows, among)
+
+    def judged() -> Floats:
+        squared = among_rows(family, rows)
+        told = candidates(squared, lambda u, v: cues(int(rows[u]), int(rows[v])), prior.sampled(rows, squared), places)
+        return np.concatenate([told.root, told.features @ weights - told.claimed])
+
+    asked = [*(contents[row] for row in rows), str(places.tolist()), str(weights.tolist()), prior.metadata(rows)]
+    found = memo.numbers("roots", contents[sample[0]], asked, judged)
+    half = len(found) // 2
+    chance = np.exp(found[half:] - found[half:].max())
+    return rows[found[:half].astype(np.int64)], chance / chance.sum()
+
+
+def _age(family: Family, row: int, near: Ints, cues: Cues, memo: Memo) -> float:
+    """How old the cues call a model beside its nearest."""
+    near = near[near >= 0]
+    contents = family.content_hashes
+
+    def compute() -> Floats:
+        return np.array([sum(_older(cues(row, int(other))) for other in near)])
+
+    return float(memo.numbers("age", contents[row], (contents[other] for other in near), compute)[0])
+
+
+def _older(cues: dict[str, float]) -> float:
+    """How much more likely the first of a pair is the parent, as -log(1 + exp(-odds)) both ways."""
+    odds = sum(log_odds(name, value) for name, value in cues.items() if name != "kurtosis")
+    return float(np.logaddexp(0.0, odds) - np.logaddexp(0.0, -odds))
+
+
+def _apart(vectors: NDArray[np.float32], rows: Ints) -> Floats:
+    """n x k distances from each of k rows, by their coordinates."""
+    norms = np.einsum("nd,nd->n", vectors, vectors)
+    squared = norms[:, None] + norms[rows] - 2 * (vectors @ vectors[rows].T)
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float64)
+
+
+def among_rows(family: Family, rows: Ints) -> Floats:
+    """k x k squared distances of k rows."""
+    a, b = np.triu_indices(len(rows), 1)
+    squared = np.zeros((len(rows), len(rows)))
+    squared[a, b] = squared[b, a] = squared_distances(family, rows[a], rows[b])[0]
+    return told_apart(family.take(rows), squared) if (squared[a, b] <= 0).any() else squared
+
+
+def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior, memo: Memo) -> Chances:
+    """All candidate edges with their costs."""
+    n = len(family)
+    contents = family.content_hashes
+    around = {v: _neighbourhood(root, v, above[v], near[v]) for v in range(n) if v != root}
+    columns: dict[int, Floats] = {}
+    asked: dict[int, bytes] = {}
+    for v, rows in around.items():
+        digest, known = memo.look("parents", contents[v], (contents[row] for row in rows))
+        if known is None:
+            asked[v] = digest
+        else:
+            columns[v] = np.frombuffer(known)
+    for first in range(0, len(asked), _CHUNK):
+        some = list(asked)[first : first + _CHUNK]
+        for v, squared in zip(some, _blocks(family, [around[v] for v in some]), strict=True):
+            columns[v] = _costs(squared)[:, 1] + prior.ranks(v, around[v], squared[:, 1])
+            memo.keep("parents", contents[v], asked[v], columns[v].tobytes())
+    # The number of models in powers of two: an arrival seldom changes what the root has ahead.
+    ahead = ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(2.0) * np.floor(np.log2(n))
+    tails, heads, costs = [], [], []
+    for v, rows in around.items():
+        keep = np.flatnonzero(np.isfinite(columns[v]))
+        tails.append(rows[keep])
+        heads.append(np.full(keep.size, v))
+        costs.append(columns[v][keep] + prior.told(v, rows[keep]) - ahead * (rows[keep] == root))
+    return Chances(np.concatenate(tails), np.concatenate(heads), np.concatenate(costs))
+
+
+def _neighbourhood(root: int, v: int, above: Ints, near: Ints) -> Ints:
+    """The root, the row itself, and the others in rising order."""
+    others = np.unique(np.concatenate([above[above >= 0], near[near >= 0]]))
+    return np.concatenate([[root, v], others[(others != root) & (others != v)]])
+
+
+def _blocks(family: Family, neighbourhoods: Iterable[Ints]) -> list[Floats]:
+    """k x k squared distances of each, every pair measured once."""
+    n = len(family)
+    wanted = []
+    for rows in neighbourhoods:
+        a, b = np.triu_indices(len(rows), 1)
+        wanted.append((rows, a, b, np.minimum(rows[a], rows[b]) * n + np.maximum(rows[a], rows[b])))
+    pairs, back = np.unique(np.concatenate([keys for *_, keys in wanted]), return_inverse=True)
+    values = squared_distances(family, pairs // n, pairs % n)[0][back]
+    result, at = [], 0
+    for rows, a, b, keys in wanted:
+        squared = np.zeros((len(rows), len(rows)))
+        squared[a, b] = squared[b, a] = values[at : at + len(keys)]
+        at += len(keys)
+        result.append(told_apart(family.take(rows), squared) if (squared[a, b] <= 0).any() else squared)
+    return result
+
+
+def _costs(squared: Floats) -> Floats:
+    """k x k costs of edges in a neighbourhood whose first row is the root."""
+    k = len(squared)
+    positive = squared[squared > 0]
+    floor = 1e-6 * float(positive.min()) if positive.size else 1.0
+    distances = squared + floor * (1 - np.eye(k))
+    if k < 3 or not np.isfinite(distances).all():
+        nothing = np.zeros((k, k))
+        return parent_costs(distances, 0, nothing, nothing, 0.0, SLANT)
+    found = regress(distances, 0)
+    odds = either_way(edge_log_odds(found, distances, 0), found, distances, 0)
+    return parent_costs(distances, 0, odds, adjacency(distances), 0.0, SLANT)
+
+
+def _ancestry(edges: Chances, parent: Ints, root: int, roots: Ints, posterior: Floats) -> Ancestry:
+    n = len(parent)
+    confidence, runner_up, second = np.ones(n), np.full(n, -1), np.zeros(n)
+    cost = {(int(u), int(v)): float(c) for u, v, c in zip(edges.tail, edges.head, edges.cost, strict=True)}
+    entered, left = _intervals(parent)
+    order = np.argsort(edges.head, kind="stable")
+    starts = np.searchsorted(edges.head[order], np.arange(n + 1))
+    for v in range(n):
+        at = order[starts[v] : starts[v + 1]]
+        if not at.size:
+            continue
+        tails, costs = edges.tail[at], edges.cost[at].copy()
+        below = (entered[tails] >= entered[v]) & (entered[tails] < left[v])
+        for i in np.flatnonzero(below):
+            # A child as parent: the two change places.
+            child = int(tails[i])
+            swapped = cost.get((int(parent[v]), child), np.inf) if parent[child] == v else np.inf
+            costs[i] = costs[i] + swapped - cost[v, child] if np.isfinite(swapped) else np.inf
+        chance = np.exp((costs.min() - costs) / TEMPERATURE)
+        chance /= chance.sum()
+        chosen = int(np.flatnonzero(tails == parent[v])[0])
+        confidence[v] = chance[chosen]
+        chance[chosen] = -1.0
+        other = int(np.argmax(chance))
+        if chance[other] > 0:
+            runner_up[v], second[v] = tails[other], chance[other]
+    confidence *= 1.0 - _turned(parent, roots, posterior)
+    confidence[root] = float(posterior[roots == root].sum())
+    return Ancestry(parent, np.clip(confidence, 0.0, 1.0), runner_up, second)
+
+
+def _turned(parent: Ints, roots: Ints, posterior: Floats) -> Floats:
+    """n: the chance that the edge above each model points the other way, the root being at or below the model."""
+    turned = np.zeros(len(parent))
+    for row, chance in zip(roots.tolist(), posterior, strict=True):
+        while parent[row] >= 0:
+            turned[row] += chance
+            row = int(parent[row])
+    return turned
+
+
+def _intervals(parent: Ints) -> tuple[Ints, Ints]:
+    """Places (first, one past the last) of each node's subtree in a walk that visits parents before children."""
+    n = len(parent)
+    size = subtree_sizes(parent).astype(np.int64)
+    first = np.zeros(n, np.int64)
+    ahead = np.zeros(n, np.int64)
+    for v in parents_first(parent):
+        up = int(parent[v])
+        if up >= 0:
+            first[v] = first[up] + 1 + ahead[up]
+            ahead[up] += size[v]
+    return first, first + size

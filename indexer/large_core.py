@@ -1,0 +1,194 @@
+"""A large component measured, and its core recovered, as `indexer.core` and `indexer.merged_tree` do it for small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.adapter import told_rank
+from indexer.ancestry import Ancestry
+from indexer.combination import Combination
+from indexer.core import family_cues
+from indexer.derived import LEAST_ZEROS, short_rows
+from indexer.distance import Pairs, correlations, measure_pairs, normalised, squared_distances
+from indexer.family import Family
+from indexer.inheritance import CHANGE, contents, inheritance_costs
+from indexer.large import recover_large
+from indexer.memo import Memo
+from indexer.merge import find_merges
+from indexer.merged_tree import place_merges, trained_from_merge
+from indexer.ranks import EACH, FIRST, NEAREST, UNTOLD, rank_costs
+from indexer.roots import WEIGHTS
+from indexer.sparse import Sparse
+from indexer.vicinity import coordinates, nearest_kept, nearest_rows
+from indexer.weighing import CoreMetadata, Weighing
+
+__all__ = ["LargeCore", "LargeMeasured", "measure_large", "recover_large_core"]
+
+LISTED: Final = 32
+"""Nearest that are measured of each model."""
+CENTRAL: Final = 64
+"""Most central models, first first, among which merges look for a base."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LargeMeasured:
+    """A component of m distinct models, each with its nearest."""
+
+    pairs: Pairs
+    squared: Sparse
+    correlation: Sparse
+    vectors: NDArray[np.float32]
+    """m x D: `indexer.vicinity.coordinates`."""
+    near: Ints
+    """m x LISTED, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LargeCore:
+    """As `indexer.core.Core`, without what is n x n."""
+
+    family: Family
+    squared: Sparse
+    merges: Mapping[int, Combination]
+    cues: Callable[[int, int], dict[str, float]]
+
+
+def measure_large(tree: Family) -> LargeMeasured:
+    """The nearest of each model; of one with many zeros also those nearest in what is no zero, and of one in eight bits
+    those that correlate most."""
+    m = len(tree)
+    vectors = coordinates(tree)
+    near, _ = nearest_rows(tree, vectors, LISTED)
+    listed = near >= 0
+    a, b = np.repeat(np.arange(m), listed.sum(axis=1)), near[listed]
+    zeroed = np.flatnonzero(tree.zeros - tree.zeros.min() >= LEAST_ZEROS)
+    extra_a, extra_b = nearest_kept(tree, vectors, zeroed, LISTED)
+    a, b = np.concatenate([a, extra_a]), np.concatenate([b, extra_b])
+    rows = normalised(tree)
+    keys = np.unique(np.minimum(a, b) * m + np.maximum(a, b))
+    pairs = measure_pairs(tree, rows, keys // m, keys % m)
+    squared = Sparse(
+        m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=_measure(tree)
+    )  # fmt: skip
+    return LargeMeasured(pairs, squared, _correlated(tree, rows), vectors, near)
+
+
+def _measure(family: Family) -> Callable[[Ints, Ints], Floats]:
+    return lambda a, b: squared_distances(family, a, b)[0]
+
+
+def _correlated(tree: Family, rows: Floats) -> Sparse:
+    """Correlations of what is stored in eight bits with the others that it correlates with most."""
+    m = len(tree)
+    short = short_rows(tree)
+    other = np.flatnonzero(~short)
+    eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
+    best, values = np.zeros(len(eight), np.int64), np.zeros(len(eight))
+    for at, row in enumerate(eight):
+        told = correlations(rows, np.full(other.size, row), other)
+        best[at], values[at] = other[np.argmax(told)], told.max()
+    return Sparse(m, eight, best, values, diagonal=1.0, unknown=-np.inf)
+
+
+def recover_large_core(
+    tree: Family,
+    measured: LargeMeasured,
+    derived: Collection[int],
+    weighing: Weighing | None,
+    memo: Memo,
+    root_weights: Floats = WEIGHTS,
+) -> tuple[LargeCore, Ancestry]:
+    """The core of a component without copies, and its ancestry."""
+    rows = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
+    family, vectors, near = _restricted(tree, measured.vectors, measured.near, rows)
+    a = np.repeat(np.arange(len(rows)), (near >= 0).sum(axis=1))
+    b = near[near >= 0]
+    squared = Sparse(
+        len(rows), a, b, measured.squared[rows[a], rows[b]], diagonal=0.0, unknown=np.inf, measure=_measure(family)
+    )
+    central = np.argsort(np.einsum("nd,nd->n", vectors, vectors), kind="stable")[:CENTRAL]
+    merges = find_merges(family, squared, central, memo)
+    cues = family_cues(family)
+    plain = np.array([row for row in range(len(rows)) if row not in merges], np.int64)
+    trained, of_trained, among = _restricted(family, vectors, near, plain)
+    prior = _Prior(trained, None if weighing is None else weighing.of_core().take(plain))
+    inner = recover_large(
+        trained,
+        of_trained,
+        among,
+        lambda u, v: cues(int(plain[u]), int(plain[v])),
+        prior,
+        memo,
+        root_weights,
+    )
+    tuned = {}
+    for child in plain.tolist():
+        above = [int(r) for r in near[child] if r >= 0 and (r not in merges or child not in merges[int(r)].sources)]
+        if above and above[0] in merges:
+            around = np.setdiff1d(np.append(near[child], near[above[0]]), [-1, *merges])
+            if trained_from_merge(squared, child, above[0], merges[above[0]], around):
+                tuned[child] = above[0]
+    ancestry = place_merges(len(rows), plain, inner, merges, tuned)
+    return LargeCore(family, squared, merges, cues), ancestry
+
+
+def _restricted(
+    family: Family, vectors: NDArray[np.float32], near: Ints, rows: Ints
+) -> tuple[Family, NDArray[np.float32], Ints]:
+    """Some rows of a family with their coordinates and lists of nearest, in their own numbers."""
+    if len(rows) == len(family):
+        return family, vectors, near
+    place = np.full(len(family) + 1, -1)
+    place[rows] = np.arange(len(rows))
+    lists = place[near[rows]]
+    # Who is left moves up.
+    order = np.argsort(lists < 0, axis=1, kind="stable")
+    return family.take(rows), vectors[rows], np.take_along_axis(lists, order, axis=1)
+
+
+class _Prior:
+    """What equal tensors, ranks and metadata add to the cost of edges, as in `indexer.core`, for a few rows each."""
+
+    def __init__(self, family: Family, told: CoreMetadata | None) -> None:
+        self._family = family
+        self._contents = contents(family)
+        self._metadata = told
+
+    def told(self, v: int, rows: Ints) -> Floats:
+        changes = (self._contents[:, rows] != self._contents[:, [v]]).sum(axis=0)
+        cost: Floats = CHANGE * (changes - changes.min(initial=0)).astype(np.float64)
+        return cost if self._metadata is None else cost + self._metadata.costs(v, rows)
+
+    def sampled(self, rows: Ints, squared: Floats) -> Floats:
+        few = self._family.take(rows)
+        told = 0.0 if self._metadata is None else self._metadata.take(rows).prior()
+        return np.asarray(inheritance_costs(few) + rank_costs(few, squared) + told)
+
+    def metadata(self, rows: Ints) -> str:
+        if self._metadata is None:
+            return ""
+        few = self._metadata.take(rows)
+        return f"{few.created.tolist()} {few.declared}"
+
+    def ranks(self, v: int, rows: Ints, squared: Floats) -> Floats:
+        nothing = np.zeros(len(rows))
+        if not self._family.projections:
+            return nothing
+        order = np.argsort(squared, kind="stable")[:NEAREST]
+        order = order[squared[order] > 0]
+        first = [told_rank(self._family, int(rows[at]), v) for at in order[:FIRST]]
+        if all(rank is None for rank in first):
+            return nothing
+        ranks = np.full(len(rows), UNTOLD)
+        ranks[order] = [rank or UNTOLD for rank in first] + [
+            told_rank(self._family, int(rows[at]), v) or UNTOLD for at in order[FIRST:]
+        ]
+        return EACH * ranks

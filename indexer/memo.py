@@ -1,0 +1,64 @@
+"""What was found out before from the same contents: a pure function's answers, kept from one update to the next.
+
+An answer is kept with a digest of all that it was computed from. So it holds whatever came or went since, and a graph
+with a memory equals one without. Of each model (by its content) and kind of question one answer is kept, the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+__all__ = ["SOLVER_VERSION", "Memo"]
+
+SOLVER_VERSION: Final = 1
+"""Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
+
+_NOTHING: Final = b""
+
+
+class Memo:
+    """`stored` is (content, kind) -> (digest, answer); without it nothing is known.
+
+    `among` says of which tensors all questions are: those that a component's models have.
+    """
+
+    def __init__(self, stored: Mapping[tuple[str, str], tuple[bytes, bytes]] | None = None, among: str = "") -> None:
+        self._stored = stored or {}
+        self._among = among
+        self.used: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        """All questions that were asked, with their answers: what is worth keeping."""
+
+    def look(self, kind: str, content: str, inputs: Iterable[str]) -> tuple[bytes, bytes | None]:
+        """(digest of a question about a model, the answer if it is known from the same inputs)."""
+        text = "\n".join((str(SOLVER_VERSION), self._among, kind, content, *inputs))
+        digest = blake3(text.encode()).digest(16)
+        known = self._stored.get((content, kind))
+        if known is None or known[0] != digest:
+            return digest, None
+        self.used[content, kind] = known
+        return known
+
+    def keep(self, kind: str, content: str, digest: bytes, answer: bytes) -> bytes:
+        """Note an answer; returns it."""
+        self.used[content, kind] = digest, answer
+        return answer
+
+    def answer(self, kind: str, content: str, inputs: Iterable[str], compute: Callable[[], bytes]) -> bytes:
+        """The answer to a question about a model, computed unless it is known from the same inputs."""
+        digest, known = self.look(kind, content, inputs)
+        return self.keep(kind, content, digest, compute()) if known is None else known
+
+    def is_so(self, kind: str, content: str, inputs: Iterable[str], compute: Callable[[], bool]) -> bool:
+        """As `answer`, of a question that is answered by yes or no."""
+        return self.answer(kind, content, inputs, lambda: b"1" if compute() else _NOTHING) != _NOTHING
+
+    def numbers(
+        self, kind: str, content: str, inputs: Iterable[str], compute: Callable[[], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """As `answer`, of one that is answered by float64 numbers, a flat array."""
+        return np.frombuffer(self.answer(kind, content, inputs, lambda: compute().astype(np.float64).tobytes()))

@@ -1,0 +1,151 @@
+"""Which components an update has to solve, found without reading the models that it does not touch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.components import LEAST_SHARED, are_related
+from indexer.distance import RELATED, normalised
+from indexer.family import Family
+from indexer.links import join, pieces
+from indexer.shortlist import layout_of, thinned
+from indexer.solve import split
+from store.vectors import Vectors, append_vectors, read_vectors, stored_layout, write_vectors
+
+__all__ = ["Known", "Placed", "keep_vectors", "touched_parts"]
+
+_NEW = -(1 << 62)
+_FALLEN = -(1 << 61)
+"""Labels of components that have no root yet: this less the id of a member. Roots have ids, of either sign."""
+
+Ints = NDArray[np.int64]
+Load = Callable[[Sequence[int]], Family]
+"""Model ids -> their family, in the order of `Known.ids` or any that does not depend on what was asked before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The n live models of an architecture, by rising id."""
+
+    ids: Ints
+    contents: NDArray[np.uint64]
+    """n x 2."""
+    roots: Ints
+    """n: id of the root of each model's tree as it was last found, 0 for those that are new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What has become of placed models since the last update."""
+
+    gone: Mapping[int, int]
+    """Model that is no longer there -> its root."""
+    stale: frozenset[int]
+    """Roots of trees with a model of which a date was corrected."""
+    links: Callable[[Sequence[int]], list[tuple[int, int, float, float]]]
+    """Models -> stored pairs among them: ids, correlation, share that both have."""
+
+
+def touched_parts(path: Path, known: Known, placed: Placed, load: Load) -> list[list[int]] | None:
+    """Ids of the members of each component that has to be solved again; None when all have to be looked at, because the
+    file of search vectors at `path` is missing or of another layout.
+
+    A component is touched when a model joined or left it, when it fell apart, or when it is stale.
+    """
+    new = np.flatnonzero(known.roots == 0)
+    labels, touched = _without_gone(known, placed, load)
+    if new.size:
+        found = _vectors(path, known, load)
+        if found is None:
+            return None
+        labels = _with_new(known, labels, new, found, load)
+        touched |= set(labels[new].tolist())
+    members: dict[int, list[int]] = defaultdict(list)
+    for at in np.flatnonzero(np.isin(labels, sorted(touched))):
+        members[int(labels[at])].append(int(known.ids[at]))
+    return [members[label] for label in sorted(members)]
+
+
+def keep_vectors(path: Path, family: Family, known: Known) -> None:
+    """Write the file of search vectors anew, for all of a family."""
+    order = np.argsort(family.model_ids, kind="stable")
+    vectors = thinned(family, normalised(family))[order]
+    write_vectors(path, layout_of(family), Vectors(known.ids, known.contents, vectors))
+
+
+def _without_gone(known: Known, placed: Placed, load: Load) -> tuple[Ints, set[int]]:
+    """(labels of components without those that are gone, each new model on its own; the labels that are touched)."""
+    labels = np.where(known.roots == 0, _NEW - known.ids, known.roots)
+    touched = set(placed.stale)
+    for root in sorted(set(placed.gone.values())):
+        at = np.flatnonzero(known.roots == root)
+        touched.add(root)
+        if not at.size:
+            continue
+        parts = _fallen(known, at, placed, load)
+        for part in parts if len(parts) > 1 else []:
+            label = _FALLEN - min(part)
+            labels[np.searchsorted(known.ids, sorted(part))] = label
+            touched.add(label)
+    return labels, touched
+
+
+def _fallen(known: Known, at: Ints, placed: Placed, load: Load) -> list[set[int]]:
+    """The parts of a component some of whose members are gone: one, if stored pairs or equal contents still hold it
+    together; else as all pairs of its members say."""
+    ids = known.ids[at].tolist()
+    told = [(a, b) for a, b, like, both in placed.links(ids) if like >= RELATED and both > LEAST_SHARED]
+    first: dict[bytes, int] = {}
+    for i, content in zip(ids, known.contents[at], strict=True):
+        told.append((first.setdefault(content.tobytes(), i), i))
+    parts = pieces(ids, told)
+    if len(parts) == 1:
+        return parts
+    family = load(ids)
+    return [set(family.model_ids[rows].tolist()) for rows in split(family)]
+
+
+def _vectors(path: Path, known: Known, load: Load) -> NDArray[np.float32] | None:
+    """The vectors of all live models, those of new ones made and added to the file; None when the file is no use."""
+    layout = stored_layout(path)
+    if layout is None:
+        return None
+    found = read_vectors(path, layout, known.ids, known.contents)
+    if found is None:
+        return None
+    missing = np.setdiff1d(known.ids, found.model_ids)
+    family = load(missing.tolist()) if missing.size else None
+    if family is not None and not {t.name for t in family.measured} <= set(layout):
+        return None
+    values = np.zeros((len(known.ids), sum(layout.values())), np.float32)
+    values[np.searchsorted(known.ids, found.model_ids)] = found.values
+    if family is not None:
+        made = thinned(family, normalised(family), layout)
+        at = np.searchsorted(known.ids, family.model_ids)
+        values[at] = made
+        append_vectors(path, layout, Vectors(family.model_ids, known.contents[at], made))
+    return values
+
+
+def _with_new(known: Known, labels: Ints, new: Ints, vectors: NDArray[np.float32], load: Load) -> Ints:
+    labels = labels.copy()
+    by_content: dict[bytes, int] = {}
+    is_new = np.isin(np.arange(len(labels)), new)
+    # Placed ones first: a copy joins what it is a copy of.
+    for at in [*np.flatnonzero(~is_new).tolist(), *new.tolist()]:
+        labels[at] = by_content.setdefault(known.contents[at].tobytes(), int(labels[at]))
+    return join(vectors, labels, new, lambda a, b: _related(known, a, b, load))
+
+
+def _related(known: Known, a: Ints, b: Ints, load: Load) -> NDArray[np.bool_]:
+    asked = np.unique(np.concatenate([a, b]))
+    family = load(known.ids[asked].tolist())
+    place = np.empty(len(family), np.int64)
+    place[np.searchsorted(known.ids[asked], family.model_ids)] = np.arange(len(family))
+    return are_related(family, place[np.searchsorted(asked, a)], place[np.searchsorted(asked, b)])

@@ -1,0 +1,72 @@
+"""What updates remember and record beside the trees: answers that still hold, and which components were touched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import duckdb
+import pyarrow as pa
+
+__all__ = ["forget", "recall", "record_touched", "remember"]
+
+Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
+"""(content, kind) -> (digest, answer)."""
+
+_CONTENTS = "(select unnest(?::varchar[]))"
+
+
+def recall(
+    connection: duckdb.DuckDBPyConnection, contents: Collection[str]
+) -> dict[tuple[str, str], tuple[bytes, bytes]]:
+    """The answers about models of these contents."""
+    rows = connection.execute(
+        f"select content, kind, digest, answer from memory where content in {_CONTENTS}", [list(contents)]
+    ).fetchall()
+    return {(content, kind): (digest, answer) for content, kind, digest, answer in rows}
+
+
+def remember(
+    connection: duckdb.DuckDBPyConnection, contents: Collection[str], before: Answers, answers: Answers
+) -> None:
+    """Keep these answers about models of these contents in place of those `before`; writes only what differs."""
+    changed = {key for key, value in answers.items() if before.get(key) != value}
+    outdated = [*changed & before.keys(), *(before.keys() - answers.keys())]
+    if outdated:
+        _register(connection, [(*key, b"", b"") for key in outdated])
+        connection.execute(
+            "delete from memory using incoming i where memory.content = i.content and memory.kind = i.kind"
+        )
+        connection.unregister("incoming")
+    if changed:
+        _register(connection, [(*key, *answers[key]) for key in sorted(changed)])
+        connection.execute("insert into memory select * from incoming")
+        connection.unregister("incoming")
+
+
+def forget(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop the answers about contents that no live model has."""
+    connection.execute("delete from memory where content not in (select content_hash from live_models)")
+
+
+def record_touched(
+    connection: duckdb.DuckDBPyConnection, run_id: int, rows: Iterable[tuple[int, int, int, int, str]]
+) -> None:
+    """Note (root, members, arrived, gone, reason) of each component that a run has solved."""
+    values = [(run_id, *row) for row in rows]
+    if values:
+        connection.executemany("insert into touched values (?, ?, ?, ?, ?, ?)", values)
+
+
+def _register(connection: duckdb.DuckDBPyConnection, rows: list[tuple[str, str, bytes, bytes]]) -> None:
+    columns = list(zip(*rows, strict=True))
+    connection.register(
+        "incoming",
+        pa.table(
+            {
+                "content": pa.array(columns[0], pa.string()),
+                "kind": pa.array(columns[1], pa.string()),
+                "digest": pa.array(columns[2], pa.binary()),
+                "answer": pa.array(columns[3], pa.binary()),
+            }
+        ),
+    )

@@ -1,0 +1,122 @@
+"""Search vectors of one architecture's models in one file that grows by appending: derived data, made anew from the
+sketches when it is missing, damaged, or of another layout.
+
+A head of JSON, padded to a page, then records of one size: model id, 16 bytes of content, the vector, and a checksum of
+all three. A write that a kill cut short is a last record that does not check; what follows it is written over it. A
+record counts only while the graph knows its model with that content, so that no generation can be misled by another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Vectors", "append_vectors", "read_vectors", "stored_layout", "write_vectors"]
+
+_PAGE: Final = 4096
+_LONGEST_HEAD: Final = 16 << 20
+_MAGIC: Final = "modelkin vectors 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """n models: ids, contents (n x 2: 16 bytes each), and their vectors, n x D float32."""
+
+    model_ids: NDArray[np.int64]
+    contents: NDArray[np.uint64]
+    values: NDArray[np.float32]
+
+
+def _record(dimensions: int) -> np.dtype[np.void]:
+    """A whole number of 8-byte words, the check last."""
+    padding = [("pad", "<f4")] if dimensions % 2 else []
+    vector = ("vector", "<f4", (dimensions,))
+    return np.dtype([("id", "<i8"), ("content", "<u8", 2), vector, *padding, ("check", "<u8")])
+
+
+def _checks(records: NDArray[np.void]) -> NDArray[np.uint64]:
+    """A sum that a record of zeros or one that was cut short does not have: all of it is read each time."""
+    words = np.frombuffer(records.tobytes(), np.uint64).reshape(len(records), records.itemsize // 8)[:, :-1]
+    return np.asarray(np.add.reduce(words, axis=1, dtype=np.uint64) ^ np.uint64(0x9E3779B97F4A7C15))
+
+
+def _head(layout: Mapping[str, int]) -> bytes:
+    text = json.dumps({"format": _MAGIC, "layout": dict(layout)}).encode()
+    return text.ljust(-(-(len(text) + 1) // _PAGE) * _PAGE, b"\n")
+
+
+def stored_layout(path: Path) -> dict[str, int] | None:
+    """Coordinates a tensor of the file's vectors; None when there is no such file, or its head is damaged."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_HEAD)
+        told = json.loads(first)
+        layout = {str(name): int(count) for name, count in told["layout"].items()}
+        if told["format"] != _MAGIC or not layout or not all(0 < count < _LONGEST_HEAD for count in layout.values()):
+            return None
+        return layout
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_vectors(
+    path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64]
+) -> Vectors | None:
+    """The vectors of those models (ids in rising order, their contents n x 2) that the file holds, in that order; None
+    when there is no such file. `layout` is coordinates a tensor. Other and damaged records are passed over.
+    """
+    head = _head(layout)
+    record = _record(sum(layout.values()))
+    try:
+        with path.open("rb") as file:
+            if file.read(len(head)) != head:
+                return None
+            count = (os.fstat(file.fileno()).st_size - len(head)) // record.itemsize
+            found = np.memmap(file, record, "r", len(head), (count,)) if count else np.empty(0, record)
+    except OSError:
+        return None
+    at = np.minimum(np.searchsorted(model_ids, found["id"]), max(len(model_ids) - 1, 0))
+    known = np.zeros(len(found), bool)
+    if len(model_ids):
+        known = (model_ids[at] == found["id"]) & (contents[at] == found["content"]).all(axis=1)
+    rows = np.flatnonzero(known)
+    rows = rows[_checks(found[rows]) == found["check"][rows]]
+    # A record that was damaged once is written again at the end.
+    _, first = np.unique(found["id"][rows][::-1], return_index=True)
+    rows = rows[::-1][first]
+    chosen = found[rows]
+    return Vectors(chosen["id"].copy(), chosen["content"].copy(), np.ascontiguousarray(chosen["vector"]))
+
+
+def _records(vectors: Vectors) -> NDArray[np.void]:
+    records = np.zeros(len(vectors.model_ids), _record(vectors.values.shape[1]))
+    records["id"], records["content"], records["vector"] = vectors.model_ids, vectors.contents, vectors.values
+    records["check"] = _checks(records)
+    return records
+
+
+def append_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> None:
+    """Add records to a file of this layout. Raises OSError when it cannot be written."""
+    start, size = len(_head(layout)), _record(vectors.values.shape[1]).itemsize
+    with path.open("r+b") as file:
+        whole = (os.fstat(file.fileno()).st_size - start) // size
+        file.truncate(start + whole * size)
+        file.seek(start + whole * size)
+        file.write(_records(vectors).tobytes())
+
+
+def write_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> None:
+    """A new file in place of the old one. Raises OSError when it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(_head(layout))
+        file.write(_records(vectors).tobytes())
+    temporary.replace(path)
