@@ -1,0 +1,173 @@
+"""Large components: searches equal their definitions, and neighbourhoods find what all of a component finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.distance import squared_distances
+from indexer.family import Family
+from indexer.large_core import measure_large
+from indexer.memo import Memo
+from indexer.solve import Component, solve_component, split
+from indexer.sparse import Sparse
+from indexer.vicinity import SLACK, coordinates, nearest_rows, possible_parents
+from tests.grown import family_of, grow, start
+from tests.weights import Weights
+
+
+def crowd(seed: int, models: int) -> dict[str, Weights]:
+    """A tree that grew by a random model of it at a time; names tell nothing."""
+    rng = np.random.default_rng(seed)
+    grown = [start(seed, layers=4, width=32)]
+    names = [f"m{i:03d}" for i in rng.permutation(1000)[:models]]
+    for i in range(1, models):
+        grown.append(grow(grown[int(rng.integers(len(grown)))], 1000 * seed + i, float(rng.uniform(0.05, 0.2))))
+    return dict(zip(names, grown, strict=True))
+
+
+def computed(models: Mapping[str, Weights]) -> dict[str, Weights]:
+    """Some that were computed from those: a copy, a cast, a pruned, an 8-bit and a merged one."""
+    first, second, third, *_ = models.values()
+    return {
+        "z-copy": first,
+        "z-cast": {name: w.astype(ml_dtypes.bfloat16).astype("f4") for name, w in second.items()},
+        "z-pruned": {name: np.where(np.abs(w) < np.median(np.abs(w)), 0, w).astype("f4") for name, w in third.items()},
+        "z-eight": {name: np.round(w / (s := np.abs(w).max() / 127)) * s for name, w in third.items()},
+        "z-merge": {name: ((w + second[name]) / 2).astype("f4") for name, w in third.items()},
+    }
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the smallest components count as large."""
+    monkeypatch.setattr("indexer.solve.DENSE", 8)
+
+
+def facts(component: Component) -> dict[int, tuple[int, str]]:
+    return {edge.child_id: (edge.parent_id, edge.relation) for edge in component.edges}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_neighbourhoods_find_what_the_whole_finds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = crowd(seed, 60)
+    family = family_of(models | computed(models))
+    whole = facts(solve_component(family))
+    monkeypatch.setattr("indexer.solve.DENSE", 8)
+    near = facts(solve_component(family))
+    assert len(near) == len(whole) == len(family) - 1
+    assert np.mean([near[child] == edge for child, edge in whole.items()]) >= 0.95
+    names = dict(zip(family.model_ids.tolist(), family.names, strict=True))
+    found = {names[child]: (names[parent], relation) for child, (parent, relation) in near.items()}
+    assert {found[name] for name in found if name.startswith("z-")} == {
+        found[name] for name in found if name.startswith("z-") if found[name] in {
+            (names[p], r) for p, r in whole.values()
+        }
+    }  # fmt: skip
+
+
+def test_a_memory_changes_nothing(large: None) -> None:
+    """Neither of the same models, nor of others: one that goes, and one that comes."""
+    models = crowd(5, 40)
+    models |= computed(models)
+    first = solve_component(family_of(models))
+    again = solve_component(family_of(models), stored=first.memory)
+    assert (again.edges, again.memory) == (first.edges, first.memory)
+    names = sorted(models)
+    for some in (names[:10] + names[11:], names[1:], [*names, "new"]):
+        family = family_of({name: models.get(name) or grow(models[names[3]], 9) for name in some})
+        fresh = solve_component(family)
+        remembered = solve_component(family, stored=first.memory)
+        assert (fresh.edges, fresh.pairs, fresh.merges, fresh.stages) == (
+            remembered.edges, remembered.pairs, remembered.merges, remembered.stages,
+        )  # fmt: skip
+        assert remembered.memory == fresh.memory
+
+
+def test_what_is_remembered_is_not_computed_again(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = family_of(crowd(6, 40))
+    memory = solve_component(family).memory
+    asked: list[str] = []
+    keep = Memo.keep
+
+    def note(self: Memo, kind: str, content: str, digest: bytes, answer: bytes) -> bytes:
+        asked.append(kind)
+        return keep(self, kind, content, digest, answer)
+
+    monkeypatch.setattr(Memo, "keep", note)
+    solve_component(family, stored=memory)
+    assert asked == []
+
+
+def distances(family: Family) -> np.ndarray:
+    a, b = np.divmod(np.arange(len(family) ** 2), len(family))
+    squared = squared_distances(family, a, b)[0].reshape(len(family), -1)
+    np.fill_diagonal(squared, np.inf)
+    return squared
+
+
+def test_nearest_rows_are_those_of_all_distances() -> None:
+    family = family_of(crowd(7, 70))
+    vectors = coordinates(family)
+    rows, squared = nearest_rows(family, vectors, 12)
+    wanted = distances(family)
+    assert np.array_equal(rows, np.argsort(wanted, axis=1, kind="stable")[:, :12])
+    np.testing.assert_allclose(squared, np.sort(wanted, axis=1)[:, :12])
+
+
+def test_possible_parents_do_not_lie_beyond(large: None) -> None:
+    """A popular model's own children crowd its nearest, but not its possible parents."""
+    root = start(8, layers=4, width=32)
+    hub = grow(root, 1, 0.3)
+    models = {"root": root, "hub": hub, **{f"child-{i:02d}": grow(hub, 10 + i, 0.02) for i in range(40)}}
+    family = family_of(models)
+    at = {name: row for row, name in enumerate(family.names)}
+    wanted = distances(family)
+    reach = np.where(np.isfinite(wanted[at["root"]]), wanted[at["root"]], 0.0)
+    vectors = coordinates(family)
+    assert at["root"] not in nearest_rows(family, vectors, 16)[0][at["hub"]]
+    rows, _ = possible_parents(family, vectors, 16, reach, at["root"])
+    for v in range(len(family)):
+        near = np.where(np.isfinite(wanted[v]), wanted[v], 0.0)
+        allowed = reach <= reach[v] + SLACK * np.sqrt(near) * np.sqrt(reach)
+        allowed[[v, at["root"]]] = False
+        nearest = [u for u in np.argsort(wanted[v], kind="stable") if allowed[u]][:16]
+        assert rows[v][rows[v] >= 0].tolist() == nearest
+    parents = [edge.parent_id for edge in solve_component(family).edges]
+    assert parents.count(at["hub"] + 1) >= 39
+
+
+def test_a_large_component_measures_lists_only(large: None) -> None:
+    models = crowd(9, 120)
+    family = family_of(models | computed(models))
+    measured = measure_large(family.take([r for r, name in enumerate(family.names) if name != "z-copy"]))
+    assert len(measured.pairs.a) < 0.6 * len(family) * (len(family) - 1) / 2
+    assert [len(part) for part in split(family)] == [125]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 7), st.data())
+def test_sparse_reads_as_an_array_does(n: int, data: st.DataObject) -> None:
+    values = np.array(data.draw(st.lists(st.floats(0, 9), min_size=n * n, max_size=n * n))).reshape(n, n)
+    values = values + values.T
+    np.fill_diagonal(values, 0.0)
+    a, b = np.triu_indices(n, 1)
+    kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(a), max_size=len(a))), bool)
+    dense = np.full((n, n), np.inf)
+    dense[a[kept], b[kept]] = dense[b[kept], a[kept]] = values[a[kept], b[kept]]
+    np.fill_diagonal(dense, 0.0)
+    known = Sparse(n, a[kept], b[kept], values[a[kept], b[kept]], diagonal=0.0, unknown=np.inf)
+    asked = Sparse(n, a[kept], b[kept], values[a[kept], b[kept]], diagonal=0.0, unknown=np.inf,
+                   measure=lambda u, v: values[u, v])  # fmt: skip
+    rows = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1)))
+    assert np.array_equal(known[np.ix_(rows, rows)], dense[np.ix_(rows, rows)])
+    assert np.array_equal(asked[np.ix_(rows, rows)], values[np.ix_(rows, rows)])
+    for row in rows.tolist():
+        assert np.array_equal(known[row], dense[row])
+        assert known[row, int(rows[0])] == dense[row, rows[0]]
+        assert np.array_equal(asked[row, rows], values[row, rows])
