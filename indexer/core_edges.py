@@ -6,6 +6,7 @@ import json
 from dataclasses import astuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.ancestry import Ancestry
 from indexer.costs import ancestor_costs
@@ -13,7 +14,7 @@ from indexer.cues import CUES, log_odds, measure_cues
 from indexer.family import Family
 from indexer.memo import Memo
 from indexer.relation import trained_relation
-from indexer.sparse import Matrix
+from indexer.sparse import Matrix, Sparse
 from store.records import Edge, Evidence
 
 __all__ = ["core_edges", "rms"]
@@ -28,11 +29,15 @@ def core_edges(family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo) 
     """The edge of each model of a core that is no root; `squared` is n x n."""
     edges = []
     contents = family.content_hashes
-    for child in np.flatnonzero(ancestry.parent >= 0):
-        parent = int(ancestry.parent[child])
-        root = parent
-        while ancestry.parent[root] >= 0:
-            root = int(ancestry.parent[root])
+    children = np.flatnonzero(ancestry.parent >= 0)
+    roots = _roots(ancestry.parent)
+    if isinstance(squared, Sparse):
+        parents, others = ancestry.parent[children], ancestry.runner_up[children]
+        ends = [(roots[children], parents), (roots[children], children), (parents, children), (others, children)]
+        pairs = [*ends, (roots[children], others)]
+        squared = squared.with_pairs(*(np.concatenate(end) for end in zip(*pairs, strict=True)))
+    for child in children:
+        parent, root = int(ancestry.parent[child]), int(roots[child])
         asked = [contents[parent]]
         telling = memo.answer("told", contents[child], asked, lambda: _told(family, parent, int(child)))  # noqa: B023
         relation, *told = json.loads(telling)
@@ -54,6 +59,14 @@ def core_edges(family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo) 
             )
         )
     return edges
+
+
+def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """n: the root above each model."""
+    roots = np.arange(len(parent))
+    while (below := parent[roots] >= 0).any():
+        roots = np.where(below, parent[roots], roots)
+    return roots
 
 
 def _ancestor_evidence(

@@ -20,6 +20,8 @@ Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 """(places a, places b, P each) -> P: are these relatives, by all their samples?"""
 
 _BLOCK = 1024
+_MORE = 8
+"""Times as many candidates of a component are asked when the likeliest were no relatives."""
 
 
 def join(
@@ -31,39 +33,63 @@ def join(
     model one of its own. Joined components have the least of their labels.
     """
     labels = labels.copy()
-    tried: set[tuple[int, int]] = set()
-    while True:
-        asked = _best(vectors, labels, new, tried)
-        if not asked:
-            return labels
-        a, b = np.array(asked, np.int64).T
-        tried.update(asked)
-        found = related(a, b)
-        for u, v in zip(a[found], b[found], strict=True):
-            low, high = sorted((int(labels[u]), int(labels[v])))
+    a, b = _likeliest(vectors, new)
+    # Nearly all join the component of their likeliest relative, whose other members need not be looked at then.
+    _merge(labels, a, b, related)
+    a, b, likeness = _elsewhere(vectors, labels, new)
+    most = 1
+    while a.size:
+        order = np.lexsort((b, -likeness, labels[b], a))
+        a, b, likeness = a[order], b[order], likeness[order]
+        first = np.flatnonzero(np.append(True, (a[1:] != a[:-1]) | (labels[b[1:]] != labels[b[:-1]])))
+        place = np.arange(a.size) - np.repeat(first, np.diff(np.append(first, a.size)))
+        asked = place < most
+        _merge(labels, a[asked], b[asked], related)
+        left = ~asked & (labels[a] != labels[b])
+        a, b, likeness = a[left], b[left], likeness[left]
+        most *= _MORE
+    return labels
+
+
+def _merge(labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], related: Related) -> None:
+    """Join in `labels` the components of those pairs that are related."""
+    if not a.size:
+        return
+    found = related(a, b)
+    for u, v in zip(a[found].tolist(), b[found].tolist(), strict=True):
+        low, high = sorted((int(labels[u]), int(labels[v])))
+        if low != high:
             labels[labels == high] = low
 
 
-def _best(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64], tried: set[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """For each new model and each component that is not its own, the likeliest relative there that was not tried."""
-    n = len(vectors)
-    done = np.array(sorted(min(pair) * n + max(pair) for pair in tried), np.int64)
-    found: list[tuple[int, int]] = []
+def _likeliest(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of a new model and the model that it is most like, of those that are like enough."""
+    found = []
+    for first in range(0, len(new), _BLOCK):
+        block = new[first : first + _BLOCK]
+        likeness = vectors[block] @ vectors.T
+        likeness[np.arange(len(block)), block] = -np.inf
+        best = np.argmax(likeness, axis=1)
+        enough = likeness[np.arange(len(block)), best] >= LIKELY
+        found.append(np.stack([block[enough], best[enough]]))
+    pairs = np.concatenate(found, axis=1) if found else np.empty((2, 0), np.int64)
+    return pairs[0], pairs[1]
+
+
+def _elsewhere(
+    vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """All pairs of a new model and one of another component that are like enough, and how like they are."""
+    found = []
     for first in range(0, len(new), _BLOCK):
         block = new[first : first + _BLOCK]
         likeness = vectors[block] @ vectors.T
         at, to = np.nonzero((likeness >= LIKELY) & (labels[block][:, None] != labels[None, :]))
-        u, like = block[at], likeness[at, to]
-        left = ~np.isin(np.minimum(u, to) * n + np.maximum(u, to), done)
-        u, to, like = u[left], to[left], like[left]
-        order = np.lexsort((to, -like, labels[to], u))
-        u, to = u[order], to[order]
-        one_each = np.ones(len(u), bool)
-        one_each[1:] = (u[1:] != u[:-1]) | (labels[to[1:]] != labels[to[:-1]])
-        found += zip(u[one_each].tolist(), to[one_each].tolist(), strict=True)
-    return found
+        found.append((block[at], to, likeness[at, to]))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    a, b, likeness = (np.concatenate(column) for column in zip(*found, strict=True))
+    return a, b, likeness
 
 
 def pieces(members: Iterable[int], links: Iterable[tuple[int, int]]) -> list[set[int]]:

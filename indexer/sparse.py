@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Sparse:
         self._keys, first = np.unique(keys, return_index=True)
         self._values = np.concatenate([values, values])[first]
         self._starts = np.searchsorted(self._keys, np.arange(n + 1) * n)
+        self._beside = np.empty(0, np.int64), np.empty(0)
         self._n, self._diagonal, self._unknown, self._measure = n, diagonal, unknown, measure
 
     def __len__(self) -> int:
@@ -46,6 +48,17 @@ class Sparse:
         a, b = np.broadcast_arrays(np.asarray(key[0], np.int64), np.asarray(key[1], np.int64))
         found = self._entries(a.ravel(), b.ravel()).reshape(a.shape)
         return found if found.ndim else float(found)
+
+    def with_pairs(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> Sparse:
+        """The same with these entries measured beforehand, all at once; rows stay as they are. Negative rows are passed
+        over."""
+        kept = (a >= 0) & (b >= 0) & (a != b)
+        low, high = np.minimum(a, b)[kept], np.maximum(a, b)[kept]
+        keys = np.unique(low * self._n + high)
+        keys = keys[~_among(keys, self._keys)[1]]
+        result = copy(self)
+        result._beside = keys, self._entries(keys // self._n, keys % self._n)
+        return result
 
     def known(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(columns in rising order, values) of what is at hand of a row, itself left out."""
@@ -60,18 +73,29 @@ class Sparse:
         return result
 
     def _entries(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
-        keys = a * self._n + b
-        at = np.minimum(np.searchsorted(self._keys, keys), max(len(self._keys) - 1, 0))
-        found = self._keys[at] == keys if len(self._keys) else np.zeros(len(keys), bool)
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        keys = low * self._n + high
+        at, found = _among(keys, self._keys)
         result = np.full(len(keys), self._unknown)
         result[found] = self._values[at[found]]
-        missing = np.flatnonzero(~found & (a != b))
+        missing = np.flatnonzero(~found & (low != high))
+        if missing.size:
+            at, found = _among(keys[missing], self._beside[0])
+            result[missing[found]] = self._beside[1][at[found]]
+            missing = missing[~found]
         if missing.size and self._measure is not None:
-            low, high = np.minimum(a, b)[missing], np.maximum(a, b)[missing]
-            pairs, back = np.unique(low * self._n + high, return_inverse=True)
+            pairs, back = np.unique(keys[missing], return_inverse=True)
             result[missing] = self._measure(pairs // self._n, pairs % self._n)[back]
-        result[a == b] = self._diagonal
+        result[low == high] = self._diagonal
         return result
+
+
+def _among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(place of each key among the known ones, which are sorted; whether it is one of them)."""
+    if not known.size:
+        return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+    at = np.minimum(np.searchsorted(known, keys), known.size - 1)
+    return at, np.asarray(known[at] == keys)
 
 
 Matrix = NDArray[np.float64] | Sparse

@@ -33,6 +33,11 @@ __all__ = [
 ]
 
 
+_PAIR: Final = {
+    **dict.fromkeys(("model_a", "model_b"), pa.int64()),
+    **dict.fromkeys(("distance", "correlation", "shared", "equal"), pa.float64()),
+    "rank": pa.int32(),
+}
 LISTED: Final = "(select unnest(?::bigint[]))"
 """Ids given as one parameter: a hash join, where list_contains would go through the list for every row."""
 
@@ -222,10 +227,17 @@ def write_merges(
     _insert(connection, "merges", adding)
 
 
-def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Iterable[Pair], models: Collection[int]) -> None:
-    """Replace the stored pairs that any of `models` takes part in."""
-    connection.execute(f"delete from pairs where model_a in {LISTED} or model_b in {LISTED}", [list(models)] * 2)
-    _insert(connection, "pairs", [asdict(pair) for pair in pairs])
+def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Sequence[Pair], models: Collection[int]) -> None:
+    """Replace the stored pairs that any of `models` takes part in; writes only what differs."""
+    columns = {name: pa.array([getattr(pair, name) for pair in pairs], kind) for name, kind in _PAIR.items()}
+    connection.register("incoming", pa.table(columns))
+    connection.execute(
+        f"""delete from pairs where (model_a in {LISTED} or model_b in {LISTED}) and not exists (
+            from incoming i where {" and ".join(f"i.{name} is not distinct from pairs.{name}" for name in _PAIR)})""",
+        [list(models)] * 2,
+    )
+    connection.execute("insert into pairs by name select * from incoming i anti join pairs using (model_a, model_b)")
+    connection.unregister("incoming")
 
 
 def replace_components(
