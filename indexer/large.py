@@ -5,8 +5,9 @@ Given the root, a model's parent is decided by its neighbourhood: the root, the 
 minimum directed spanning tree over all candidate edges makes a tree of it. What one more model changes is what it
 enters.
 
-The root is one decision for all. It is made on a sample of the members, those whose content hashes come first, to which
-the candidates are added: the most central and, of the central, those that the cues call old.
+The root is one decision for all. It is made among the most central members, the top of the tree, which an arrival
+seldom enters; candidates are the most central of them, and those that the cues call old. What is central is told by
+distances from a sample, the members whose content hashes come first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
 from indexer.partial import told_apart
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
-from indexer.roots import WEIGHTS, parents_first, subtree_sizes
+from indexer.roots import FEATURES, WEIGHTS, parents_first, subtree_sizes
 from indexer.vicinity import possible_parents
 
 __all__ = ["Chances", "LocalPrior", "recover_large"]
@@ -41,11 +42,17 @@ PARENTS: Final = 16
 NEAREST: Final = 4
 """Of a neighbourhood: models that may be parents, and the nearest of all."""
 SAMPLE: Final = 192
-"""Members that a root is judged on."""
+"""Members whose distances tell who is central, and central ones that a root is judged on."""
+MOST: Final = 320
+"""What the root has ahead of others grew with the number of models in the components that it was fitted on. It grows no
+further."""
 ROOTS: Final = 24
 """Candidate roots that are most central, and as many that look old."""
 POOL: Final = 256
 """The most central, of which these are looked at."""
+_TOLD: Final = np.array([name != "regressed" for name in FEATURES], np.float64)
+"""Features that a part of a tree tells. Among the central models a root's children, whose parent is no other, are most:
+what regression says of the rest favours roots that have few."""
 _LIKELY: Final = 8
 _CHUNK: Final = 64
 
@@ -63,8 +70,9 @@ class LocalPrior(Protocol):
     def told(self, v: int, rows: Ints) -> Floats:
         """k: to u -> v, by equal tensors and metadata."""
 
-    def sampled(self, rows: Ints, squared: Floats) -> Floats:
-        """(k + 1) x k: all of it among k rows at k x k squared distances, as of `indexer.ancestry.recover`."""
+    def sampled(self, rows: Ints) -> Floats:
+        """(k + 1) x k: by metadata among k rows, as of `indexer.ancestry.recover`. Where most models are left out,
+        neither ranks nor equal tensors tell who is adjacent."""
 
     def metadata(self, rows: Ints) -> str:
         """All that dates and cards say of k rows."""
@@ -121,13 +129,13 @@ def _roots(
     old = sorted(pool, key=lambda row: -age[row])
     central = pool[:ROOTS]
     among = np.array(sorted(central + [row for row in old if row not in central][:ROOTS]), np.int64)
-    rows = np.unique(np.concatenate([sample, among]))
+    rows = np.unique(np.concatenate([pool[:SAMPLE], among]))
     places = np.searchsorted(rows, among)
 
     def judged() -> Floats:
         squared = among_rows(family, rows)
-        told = candidates(squared, lambda u, v: cues(int(rows[u]), int(rows[v])), prior.sampled(rows, squared), places)
-        return np.concatenate([told.root, told.features @ weights - told.claimed])
+        told = candidates(squared, lambda u, v: cues(int(rows[u]), int(rows[v])), prior.sampled(rows), places)
+        return np.concatenate([told.root, told.features @ (weights * _TOLD) - told.claimed])
 
     asked = [*(contents[row] for row in rows), str(places.tolist()), str(weights.tolist()), prior.metadata(rows)]
     found = memo.numbers("roots", contents[sample[0]], asked, judged)
@@ -186,8 +194,7 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
         for v, squared in zip(some, _blocks(family, [around[v] for v in some]), strict=True):
             columns[v] = _costs(squared)[:, 1] + prior.ranks(v, around[v], squared[:, 1])
             memo.keep("parents", contents[v], asked[v], columns[v].tobytes())
-    # The number of models in powers of two: an arrival seldom changes what the root has ahead.
-    ahead = ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(2.0) * np.floor(np.log2(n))
+    ahead = ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))
     tails, heads, costs = [], [], []
     for v, rows in around.items():
         keep = np.flatnonzero(np.isfinite(columns[v]))

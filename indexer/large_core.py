@@ -16,12 +16,12 @@ from indexer.core import family_cues
 from indexer.derived import LEAST_ZEROS, short_rows
 from indexer.distance import Pairs, correlations, measure_pairs, normalised, squared_distances
 from indexer.family import Family
-from indexer.inheritance import CHANGE, contents, inheritance_costs
+from indexer.inheritance import CHANGE, contents
 from indexer.large import recover_large
 from indexer.memo import Memo
 from indexer.merge import find_merges
 from indexer.merged_tree import place_merges, trained_from_merge
-from indexer.ranks import EACH, FIRST, NEAREST, UNTOLD, rank_costs
+from indexer.ranks import EACH, FIRST, NEAREST, UNTOLD
 from indexer.roots import WEIGHTS
 from indexer.sparse import Sparse
 from indexer.vicinity import coordinates, nearest_kept, nearest_rows
@@ -172,10 +172,9 @@ class _Prior:
         cost: Floats = CHANGE * (changes - changes.min(initial=0)).astype(np.float64)
         return cost if self._metadata is None else cost + self._metadata.costs(v, rows)
 
-    def sampled(self, rows: Ints, squared: Floats) -> Floats:
-        few = self._family.take(rows)
-        told = 0.0 if self._metadata is None else self._metadata.take(rows).prior()
-        return np.asarray(inheritance_costs(few) + rank_costs(few, squared) + told)
+    def sampled(self, rows: Ints) -> Floats:
+        nothing = np.zeros((len(rows) + 1, len(rows)))
+        return nothing if self._metadata is None else self._metadata.take(rows).prior()
 
     def metadata(self, rows: Ints) -> str:
         if self._metadata is None:
