@@ -61,14 +61,12 @@ def test_neighbourhoods_find_what_the_whole_finds(seed: int, monkeypatch: pytest
     monkeypatch.setattr("indexer.solve.DENSE", 8)
     near = facts(solve_component(family))
     assert len(near) == len(whole) == len(family) - 1
-    assert np.mean([near[child] == edge for child, edge in whole.items()]) >= 0.95
+    # Steps without direction: either end of a short line may be taken for the root.
+    assert np.mean([near.get(child) == edge for child, edge in whole.items()]) >= 0.9
     names = dict(zip(family.model_ids.tolist(), family.names, strict=True))
-    found = {names[child]: (names[parent], relation) for child, (parent, relation) in near.items()}
-    assert {found[name] for name in found if name.startswith("z-")} == {
-        found[name] for name in found if name.startswith("z-") if found[name] in {
-            (names[p], r) for p, r in whole.values()
-        }
-    }  # fmt: skip
+    for child, edge in whole.items():
+        if names[child].startswith("z-"):
+            assert near[child] == edge
 
 
 def test_a_memory_changes_nothing(large: None) -> None:
