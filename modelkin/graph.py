@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import duckdb
 
 from modelkin import queries
+from modelkin.line import line_of_descent
 from modelkin.naming import create_label, find_model
 from modelkin.rows import (
     Ancestor,
@@ -137,7 +138,7 @@ class ModelGraph:
 
     def ancestors(self, model: str) -> Rows[Ancestor]:
         """The line of descent upwards, parent first, root last; empty for a root."""
-        return Rows(self._rows(Ancestor, queries.ANCESTORS, self._placed(model)))
+        return Rows(line_of_descent(self._connection, self._placed(model)))
 
     def parents(self, model: str) -> Rows[Parent]:
         """All its parents: several for a merge, largest share first; empty for a root."""

@@ -25,6 +25,9 @@ _NAMED = (
     "select inferred_id, name, 'inferred' from inferred where valid_to_run is null"
 )
 
+_EXACT = "select model_id from models where name = ? and removed_run is null"
+_INFERRED = "inferred/"
+
 # The more of a name is given, the earlier it counts: exact, then with its source, then its last parts.
 _MATCHES = (
     "name = $1",
@@ -70,6 +73,10 @@ def find_model(connection: duckdb.DuckDBPyConnection, name: str) -> int:
 
     Raises UnknownModelError and AmbiguousModelError.
     """
+    # Nearly always it is a model's own name: no view, no union, nothing to sort.
+    exact = connection.execute(_EXACT, [name]).fetchall()
+    if len(exact) == 1 and not name.startswith(_INFERRED):
+        return int(exact[0][0])
     for match in _MATCHES:
         rows = connection.execute(
             f"select id, name, source, label(name, source) from ({_NAMED}) where {match} order by 2, 3",

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "ANCESTORS",
     "AUDIT",
     "AUDIT_ALL",
     "CLAIMS",
@@ -37,19 +36,6 @@ _MERGE_PARENTS: Final = """
         ),
         []
     ) as merge_parents
-"""
-
-ANCESTORS: Final = """
-    select
-        (c.depth - step + 1)::integer as generation,
-        label(a.name, a.source) as model,
-        e.relation, e.distance, e.confidence, a.inferred
-    from components c
-    cross join unnest(range(1, c.depth + 1)) as steps(step)
-    join nodes a on a.node_id = c.path[step]
-    left join current_edges e on e.child_id = c.path[step + 1]
-    where c.model_id = ?
-    order by generation
 """
 
 PARENTS: Final = """
