@@ -69,6 +69,13 @@ def test_crawl_then_update(models: Path, tmp_path: Path) -> None:
     assert (again["models_new"], again["bytes_read"], again["edges_added"]) == (0, 0, 0)
     assert [row["command"] for row in rows("runs", graph=tmp_path)] == ["crawl", "update", "nightly"]
     assert rows("runs", graph=tmp_path)[1]["mode"] == "default"
+    (last,) = rows("runs", "--last", graph=tmp_path)
+    assert (last["command"], last["touched"]) == ("nightly", [])
+    assert "no tree was solved again" in call("runs", "--last", graph=tmp_path).stderr
+    answer("update", "--weights-only", "--no-inferred", graph=tmp_path)
+    (last,) = rows("runs", "--last", graph=tmp_path)
+    assert last["touched"] == [{"root": "org/base", "members": 2, "arrived": 0, "gone": 0, "reason": "settings"}]
+    assert call("runs", "--last", graph=tmp_path).stdout.split()[-5:] == ["org/base", "2", "0", "0", "settings"]
 
 
 def test_a_run_goes_on_from_a_killed_one(models: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,10 +74,27 @@ def sql(
             print_table(columns, [[cell(value) for value in row] for row in rows])
 
 
-def runs(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+def runs(
+    graph: GraphOption = _GRAPH,
+    last: Annotated[
+        bool, typer.Option("--last", help="Only the last run, and which trees it solved again and why.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Every run that wrote to the graph."""
     with reading(graph) as opened:
-        _print(opened.runs(), json, "no runs")
+        every = opened.runs()
+        if not last or not every:
+            _print(every, json, "no runs")
+            return
+        from modelkin.touched import touched_trees
+
+        run, touched = every[-1], list(touched_trees(opened, every[-1].run_id))
+        if json:
+            print_json_lines([{**asdict(run), "touched": [asdict(tree) for tree in touched]}])
+        else:
+            print_rows([run], "")
+            print_rows(touched, "no tree was solved again")
 
 
 def diff(
