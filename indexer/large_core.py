@@ -24,13 +24,15 @@ from indexer.merged_tree import place_merges, trained_from_merge
 from indexer.ranks import EACH, FIRST, NEAREST, UNTOLD
 from indexer.roots import WEIGHTS
 from indexer.sparse import Sparse
-from indexer.vicinity import coordinates, nearest_kept, nearest_rows
+from indexer.vicinity import coordinates, nearest_kept, nearest_rows, recall
 from indexer.weighing import CoreMetadata, Weighing
 
 __all__ = ["LargeCore", "LargeMeasured", "measure_large", "recover_large_core"]
 
 LISTED: Final = 32
 """Nearest that are measured of each model."""
+SAMPLED: Final = 16
+"""Models of a component whose lists are compared with all distances."""
 CENTRAL: Final = 64
 """Most central models, first first, among which merges look for a base."""
 
@@ -49,6 +51,8 @@ class LargeMeasured:
     """m x D: `indexer.vicinity.coordinates`."""
     near: Ints
     """m x LISTED, nearest first."""
+    recall: float
+    """Of these lists, measured on a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ def measure_large(tree: Family) -> LargeMeasured:
     squared = Sparse(
         m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=_measure(tree)
     )  # fmt: skip
-    return LargeMeasured(pairs, squared, _correlated(tree, rows), vectors, near)
+    sample = np.array(sorted(range(m), key=lambda row: tree.content_hashes[row])[:SAMPLED], np.int64)
+    return LargeMeasured(pairs, squared, _correlated(tree, rows), vectors, near, recall(tree, near, sample))
 
 
 def _measure(family: Family) -> Callable[[Ints, Ints], Floats]:

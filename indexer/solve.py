@@ -50,6 +50,8 @@ class Component:
     """Training stage of each row; empty where it was not asked for."""
     memory: Mapping[tuple[str, str], tuple[bytes, bytes]] = field(default_factory=dict)
     """Answers that are worth keeping, as of `indexer.memo`."""
+    recall: float | None = None
+    """Of the lists of nearest in a large component, measured on a sample."""
 
 
 def split(family: Family) -> list[NDArray[np.int64]]:
@@ -89,6 +91,7 @@ def solve_component(
     merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
     stage: dict[int, str] = {}
+    recall: float | None = None
     if len(tree) > 1:
         measured = measure_large(tree) if len(tree) > DENSE else measure_tree(tree)
         squared, correlation = measured.squared, measured.correlation
@@ -99,6 +102,7 @@ def solve_component(
             weighing = weigh(family, metadata, copies, sources)
         core: Core | LargeCore
         if isinstance(measured, LargeMeasured):
+            recall = measured.recall
             core, ancestry = recover_large_core(tree, measured, derived, weighing, memo, root_weights)
         else:
             core = find_core(tree, measured.squared, derived, None if weighing is None else weighing.prior(), memo)
@@ -123,7 +127,7 @@ def solve_component(
     edges += copy_edges(family, metadata)
     stages = all_stages(family.model_ids.tolist(), stage, edges)
     by_child = tuple(sorted(edges, key=lambda e: e.child_id))
-    return Component(np.arange(len(family)), by_child, pairs, merges, inferred, stages, memo.used)
+    return Component(np.arange(len(family)), by_child, pairs, merges, inferred, stages, memo.used, recall)
 
 
 def _derived_edge(

@@ -53,6 +53,8 @@ class UpdateReport:
     edges_added: int
     edges_closed: int
     seconds: float
+    shortlist_recall: float | None = None
+    """Least over the large components that were solved, None where there was none."""
 
 
 def load_family(
@@ -102,12 +104,13 @@ def update(
     architectures = _touched(c, {architecture for *_, architecture in gone}, everything)
 
     touched = added = closed = 0
+    recalls: list[float] = []
     progress.start("recovering Model Trees", len(architectures))
     for architecture in architectures:
         left = {model: root for model, root, of in gone if of == architecture}
         # BLAS on a thread each gains nothing on the small matrices of a tree, and loses most of the time to waiting.
         with writer.transaction(), threadpool_limits(1, "blas"):
-            counts = _update_architecture(writer, architecture, chosen, left, everything)
+            counts = _update_architecture(writer, architecture, chosen, left, everything, recalls)
         touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
         progress.advance(1, architecture)
     with writer.transaction():
@@ -121,7 +124,7 @@ def update(
             forget(c)
         c.execute("update settings set value = ? where key = 'mode'", [mode])
     progress.finish()
-    return UpdateReport(touched, added, closed, monotonic() - started)
+    return UpdateReport(touched, added, closed, monotonic() - started, min(recalls, default=None))
 
 
 def _last_source(connection: duckdb.DuckDBPyConnection) -> str:
@@ -140,8 +143,14 @@ def _touched(connection: duckdb.DuckDBPyConnection, left: set[str], everything: 
 
 
 def _update_architecture(
-    writer: GraphWriter, architecture: str, chosen: dict[str, str], gone: dict[int, int], everything: bool
+    writer: GraphWriter,
+    architecture: str,
+    chosen: dict[str, str],
+    gone: dict[int, int],
+    everything: bool,
+    recalls: list[float],
 ) -> tuple[int, int, int]:
+    """Solve the touched components of an architecture; (touched, edges added, closed). Notes recalls of large ones."""
     c = writer.connection
     ids, contents, roots = placed_models(c, architecture)
     if not len(ids):
@@ -179,6 +188,7 @@ def _update_architecture(
             for part, m in zip(solve, told, strict=True)
         ]
         remember(c, hashes, before, {key: told for _, component in found for key, told in component.memory.items()})
+    recalls += [component.recall for _, component in found if component.recall is not None]
     members = [int(i) for part, _ in found for i in family.model_ids[part]]
     inferred = [node for _, component in found for node in component.inferred]
     # All components in one go: each of these reads what the whole graph holds now.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from indexer.distance import squared_distances
 from indexer.family import Family
 
-__all__ = ["coordinates", "nearest_kept", "nearest_rows", "possible_parents"]
+__all__ = ["coordinates", "nearest_kept", "nearest_rows", "possible_parents", "recall"]
 
 DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
@@ -37,6 +37,19 @@ def coordinates(family: Family) -> NDArray[np.float32]:
 def nearest_rows(family: Family, vectors: NDArray[np.float32], k: int) -> tuple[Ints, NDArray[np.float64]]:
     """(n x k rows nearest first, ties by lower row; n x k squared distances) of each row, itself left out."""
     return _search(family, vectors, k, None, None)
+
+
+def recall(family: Family, near: Ints, rows: Ints) -> float:
+    """Share of the true nearest of some rows, by all their samples and all models, that their lists `near` hold."""
+    others = np.arange(len(family))
+    found = wanted = 0
+    for row in rows.tolist():
+        squared = squared_distances(family, np.full(others.size, row), others)[0]
+        squared[row] = np.inf
+        listed = near[row][near[row] >= 0]
+        true = np.argsort(squared, kind="stable")[: listed.size]
+        found, wanted = found + len(np.intersect1d(true, listed)), wanted + listed.size
+    return found / wanted if wanted else 1.0
 
 
 def possible_parents(

@@ -55,6 +55,7 @@ class RunReport:
     components_touched: int
     edges_added: int
     edges_closed: int
+    shortlist_recall: float | None
     crawl_seconds: float
     update_seconds: float
     seconds: float
@@ -137,6 +138,7 @@ def _update(writer: GraphWriter, mode: Mode, use_metadata: bool | None, infer: b
         components_touched=report.components_touched,
         edges_added=report.edges_added,
         edges_closed=report.edges_closed,
+        shortlist_recall=report.shortlist_recall,
         update_seconds=report.seconds,
     )
 
@@ -144,7 +146,7 @@ def _update(writer: GraphWriter, mode: Mode, use_metadata: bool | None, infer: b
 _COUNTS = """
     select
         run_id, models_seen, models_new, models_changed, models_removed, models_skipped,
-        bytes_total, bytes_read, requests, components_touched, edges_added, edges_closed,
+        bytes_total, bytes_read, requests, components_touched, edges_added, edges_closed, shortlist_recall,
         crawl_seconds, update_seconds,
         (select count(*) from live_models) as models,
         (select count(*) from components where depth = 0 and members > 1) as trees,

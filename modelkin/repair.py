@@ -218,6 +218,7 @@ def _rebuilt(
                 components_touched=report.components_touched,
                 edges_added=report.edges_added,
                 edges_closed=report.edges_closed,
+                shortlist_recall=report.shortlist_recall,
                 update_seconds=report.seconds,
             )
             _expect_sound(folder, c, faults)

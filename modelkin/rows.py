@@ -256,6 +256,7 @@ class RunRow:
     components_touched: int
     edges_added: int
     edges_closed: int
+    shortlist_recall: float | None
     mode: str | None
     version: str
 

@@ -169,3 +169,15 @@ def test_sparse_reads_as_an_array_does(n: int, data: st.DataObject) -> None:
         assert np.array_equal(known[row], dense[row])
         assert known[row, int(rows[0])] == dense[row, rows[0]]
         assert np.array_equal(asked[row, rows], values[row, rows])
+
+
+def test_recall_is_told(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = family_of(crowd(11, 80))
+    assert solve_component(family).recall == 1.0
+    # With one coordinate of each tensor the search is nearly blind.
+    monkeypatch.setattr("indexer.vicinity.DIMENSIONS", 1)
+    monkeypatch.setattr("indexer.vicinity.SPARE", 0)
+    poor = solve_component(family).recall
+    assert poor is not None
+    assert 0.3 < poor < 0.9
+    assert solve_component(family.take([0, 1, 2])).recall is None

@@ -1,3 +1,5 @@
+alter table runs add column shortlist_recall double;
+
 alter table components add column stale boolean;
 
 create table touched (

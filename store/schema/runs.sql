@@ -19,7 +19,8 @@ create table runs (
     edges_added integer not null default 0,
     edges_closed integer not null default 0,
     mode varchar,
-    version varchar not null
+    version varchar not null,
+    shortlist_recall double
 );
 comment on table runs is 'One row for each time that a command wrote to the graph.';
 comment on column runs.run_id is 'Counts from 1.';
@@ -28,6 +29,7 @@ comment on column runs.source is 'folder:PATH, cache:PATH or hub:URL; null for u
 comment on column runs.started_at is 'UTC.';
 comment on column runs.finished_at is 'UTC; null while it runs or when it was killed.';
 comment on column runs.status is 'running, done, or interrupted (killed; a later run went on from what it had).';
+comment on column runs.shortlist_recall is 'Share of the true nearest that the lists of nearest hold, 0 to 1, measured on 16 models of each large component that was solved; the least of these, null where there was none.';
 comment on column runs.models_seen is 'Models that the source listed.';
 comment on column runs.models_new is 'Models whose name was not in the graph.';
 comment on column runs.models_changed is 'Models with a new revision.';
