@@ -177,7 +177,7 @@ RUNS: Final = """
         run_id, command, source, started_at, finished_at, status,
         models_seen, models_new, models_changed, models_removed, models_skipped,
         bytes_total, bytes_read, requests, crawl_seconds, update_seconds,
-        components_touched, edges_added, edges_closed, shortlist_recall, mode, version
+        components_touched, edges_added, edges_closed, mode, version, shortlist_recall
     from runs
     order by run_id
 """

@@ -256,9 +256,9 @@ class RunRow:
     components_touched: int
     edges_added: int
     edges_closed: int
-    shortlist_recall: float | None
     mode: str | None
     version: str
+    shortlist_recall: float | None
 
 
 @dataclass(frozen=True, slots=True)
