@@ -18,18 +18,12 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.accuracy.absent import alike, broods
-from crawl.folder import FolderSource
+from benchmarks.accuracy.sketching import sketched
 from indexer.family import Family
 from indexer.solve import Component, solve_component, split
-from indexer.update import load_family
-from modelkin.nightly import run
-from store.generation import open_reader
-from store.lineage import live_models
-from store.progress import SilentProgress
 
 __all__ = ["MISSING", "MissingScore", "score_missing"]
 
@@ -117,31 +111,13 @@ def _solve(family: Family, infer: bool) -> tuple[dict[str, str], dict[str, str],
     return parents, {names[edge.child_id]: edge.relation for edge in edges}, set(inferred.values())
 
 
-def _families(folder: Path) -> Iterator[Family]:
-    with tempfile.TemporaryDirectory() as graph:
-        run(
-            graph,
-            FolderSource(folder),
-            command="crawl",
-            mode=None,
-            budget=0,
-            complete=True,
-            progress=SilentProgress(),
-            clock=lambda: datetime.now(UTC),
-        )
-        with open_reader(graph) as connection:
-            models = defaultdict(list)
-            for model in live_models(connection):
-                models[model.architecture].append(model)
-            for architecture, members in models.items():
-                yield load_family(connection, Path(graph), architecture, members)
-
-
 def _score_set(folder: Path) -> Iterator[tuple[str, MissingScore]]:
     """(what was left out, score) of a set: "nothing", "root" or "inner"."""
     with (folder / "truth.csv").open(newline="") as file:
         truth = {row["child"]: row["parent"] for row in csv.DictReader(file) if row["parent"]}
-    for family in _families(folder):
+    with tempfile.TemporaryDirectory() as graph:
+        families = sketched(folder, Path(graph)).families
+    for family in families:
         known = {child: parent for child, parent in truth.items() if child in family.names}
         plain, relations, _ = _solve(family, infer=False)
         yield "nothing", _score(family, known, plain)

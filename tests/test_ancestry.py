@@ -223,3 +223,10 @@ def test_batchnorm_counters_point_down() -> None:
     family = family_of(models)
     assert measure_cues(family, family.names.index("early"), family.names.index("late"))["counter"] == 1.0
     assert "counter" in CUES
+
+
+def test_two_that_tie_get_a_half_each() -> None:
+    """Two models without a cue: either may have come first."""
+    two = recover(np.array([[0.0, 1.0], [1.0, 0.0]]), lambda u, v: dict.fromkeys(CUES, 0.0))
+    assert sorted(two.confidence) == [0.5, 0.5]
+    assert two.parent.tolist() == [-1, 0]
