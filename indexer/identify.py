@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import duckdb
 import numpy as np
 
 from indexer.distance import RELATED, measure_pairs, normalised
-from indexer.family import make_family
+from indexer.family import Family, make_family
 from indexer.metadata import Metadata
+from indexer.parts import known_models, part_of_one, vectors_path
 from indexer.solve import solve_component, split
 from indexer.update import load_metadata
 from store.lineage import LiveModel, architecture_roles, live_models, read_sketches, setting
+from store.memory import recall
+from store.places import placed_models
 from store.records import Model
 
 __all__ = ["Relative", "identify"]
@@ -43,24 +47,29 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
     The model is placed as an update would place it, so the answer is what `index` would say. Empty when nothing of
     its architecture is related. Raises StopError when a shard cannot be read.
     """
-    live = live_models(connection, model.architecture)
-    if not live:
-        return []
-    sketches = read_sketches(graph_path, live)
     created = model.created_at.timestamp() if model.created_at else float("nan")
-    members: list[LiveModel | None] = [*live, None]
-    # Behind all others in any tie: a model of the graph is not a copy of one that is not.
-    family = make_family(
-        model.architecture,
-        [
-            (m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ()))
-            if m is not None
-            else (_NEW, "\U0010ffff", model.content_hash, created, model.sketches)
-            for m in members
-        ],
-        architecture_roles(connection, model.architecture),
-    )
-    part = next(rows for rows in split(family) if len(family) - 1 in rows)
+    roles = architecture_roles(connection, model.architecture)
+
+    def with_new(models: list[LiveModel]) -> Family:
+        sketches = read_sketches(graph_path, models)
+        rows = [(m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ())) for m in models]
+        # Behind all others in any tie: a model of the graph is not a copy of one that is not.
+        rows.append((_NEW, "\U0010ffff", model.content_hash, created, model.sketches))
+        return make_family(model.architecture, rows, roles)
+
+    def load(ids: Sequence[int]) -> Family:
+        return with_new(live_models(connection, model.architecture, ids))
+
+    known = known_models(*placed_models(connection, model.architecture))
+    if not len(known.ids):
+        return []
+    content = np.frombuffer(bytes.fromhex(model.content_hash), "<u8")
+    members = part_of_one(vectors_path(graph_path, model.architecture), known, content, load)
+    live = live_models(connection, model.architecture, members)
+    family = with_new(live)
+    part = np.arange(len(family))
+    if members is None:
+        part = next(rows for rows in split(family) if len(family) - 1 in rows)
     if len(part) == 1:
         return []
     inner = family.take(part)
@@ -73,7 +82,8 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
         own = tuple(sorted({claim.value for claim in model.claims if claim.field == "base_model"}))
         metadata = Metadata((*graph.sources, model.source), (*graph.bases, own)).take(part)
     # Ancestors that are not in the graph are no relatives to be named.
-    edges = solve_component(inner, metadata, infer=False).edges
+    stored = recall(connection, set(inner.content_hashes))
+    edges = solve_component(inner, metadata, infer=False, stored=stored).edges
     parent = next((e for e in edges if e.child_id == _NEW), None)
     children = {e.child_id: e for e in edges if e.parent_id == _NEW}
     found = []

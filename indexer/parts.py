@@ -18,7 +18,7 @@ from indexer.shortlist import layout_of, thinned
 from indexer.solve import split
 from store.vectors import Vectors, append_vectors, read_vectors, stored_layout, write_vectors
 
-__all__ = ["Known", "Placed", "keep_vectors", "touched_parts"]
+__all__ = ["Known", "Placed", "keep_vectors", "known_models", "part_of_one", "touched_parts", "vectors_path"]
 
 _NEW = -(1 << 62)
 _FALLEN = -(1 << 61)
@@ -52,6 +52,16 @@ class Placed:
     """Models -> stored pairs among them: ids, correlation, share that both have."""
 
 
+def vectors_path(graph: Path, architecture: str) -> Path:
+    """Where a graph keeps an architecture's search vectors."""
+    return graph / "shortlist" / f"{architecture}.vectors"
+
+
+def known_models(ids: Ints, contents: Sequence[str], roots: Ints) -> Known:
+    """`Known` from content hashes as they are stored, 32 hex digits each."""
+    return Known(ids, np.frombuffer(bytes.fromhex("".join(contents)), "<u8").reshape(-1, 2).astype(np.uint64), roots)
+
+
 def touched_parts(path: Path, known: Known, placed: Placed, load: Load) -> list[list[int]] | None:
     """Ids of the members of each component that has to be solved again; None when all have to be looked at, because the
     file of search vectors at `path` is missing or of another layout.
@@ -70,6 +80,35 @@ def touched_parts(path: Path, known: Known, placed: Placed, load: Load) -> list[
     for at in np.flatnonzero(np.isin(labels, sorted(touched))):
         members[int(labels[at])].append(int(known.ids[at]))
     return [members[label] for label in sorted(members)]
+
+
+def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new: Load) -> list[int] | None:
+    """Ids of the members of the components that hold a relative of one more model of this content; None when all have
+    to be looked at.
+
+    `with_new` gives the family of some models and the new one, whose id is 0. Writes nothing.
+    """
+    layout = stored_layout(path)
+    found = None if layout is None else read_vectors(path, layout, known.ids, known.contents)
+    new = with_new([])
+    if layout is None or found is None or len(found.model_ids) < len(known.ids) or not known.roots.all():
+        return None
+    if not {tensor.name for tensor in new.measured} <= set(layout):
+        return None
+    vectors = np.concatenate([found.values, thinned(new, normalised(new), layout)])
+    labels = np.append(known.roots, _NEW)
+    copies = np.flatnonzero((known.contents == content).all(axis=1))
+    labels[-1] = labels[copies[0]] if copies.size else labels[-1]
+
+    def related(a: Ints, b: Ints) -> NDArray[np.bool_]:
+        asked = np.unique(np.minimum(a, b))
+        family = with_new(known.ids[asked].tolist())
+        place = {int(model_id): row for row, model_id in enumerate(family.model_ids)}
+        rows = np.array([place[int(known.ids[at])] for at in np.minimum(a, b)], np.int64)
+        return are_related(family, np.full(len(rows), place[0]), rows)
+
+    joined = join(vectors, labels, np.array([len(known.ids)]), related)
+    return [int(i) for i in known.ids[joined[:-1] == joined[-1]]]
 
 
 def keep_vectors(path: Path, family: Family, known: Known) -> None:

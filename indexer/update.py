@@ -18,7 +18,7 @@ from indexer.family import Family, make_family
 from indexer.memo import SOLVER_VERSION
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
-from indexer.parts import Known, Placed, keep_vectors, touched_parts
+from indexer.parts import Known, Placed, keep_vectors, known_models, touched_parts, vectors_path
 from indexer.solve import Component, solve_component, split
 from store.lineage import (
     LiveModel,
@@ -155,12 +155,12 @@ def _update_architecture(
     ids, contents, roots = placed_models(c, architecture)
     if not len(ids):
         return 0, 0, 0
-    known = Known(ids, np.frombuffer(bytes.fromhex("".join(contents)), "<u8").reshape(-1, 2).astype(np.uint64), roots)
+    known = known_models(ids, contents, roots)
 
     def load(wanted: Sequence[int]) -> Family:
         return load_family(c, writer.folder.path, architecture, live_models(c, architecture, wanted))
 
-    path = writer.folder.path / "shortlist" / f"{architecture}.vectors"
+    path = vectors_path(writer.folder.path, architecture)
     placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some))
     whole = everything or chosen["mode"] == "paper"
     local = None if whole else touched_parts(path, known, placed, load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from crawl.folder import FolderSource
@@ -41,6 +42,11 @@ def test_identify(tmp_path: Path) -> None:
 
     half = _ask(graph, tmp_path / "3", {name: w.astype("float16") for name, w in child.items()})
     assert (half[0].name, half[0].relation) == ("child", "cast")
+
+    # Without the search vectors every model is looked at, and the answer is the same.
+    shutil.rmtree(graph / "shortlist")
+    assert _ask(graph, tmp_path / "6", grow(child, 5)) == grandchild
+    assert not (graph / "shortlist").exists()
 
     assert _ask(graph, tmp_path / "4", start(77, layers=3, width=48)) == []
     assert _ask(graph, tmp_path / "5", start(1, layers=5, width=24)) == []
