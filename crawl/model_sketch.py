@@ -11,14 +11,15 @@ from typing import Final
 
 from blake3 import blake3
 
+from crawl.ahead import Ahead
 from crawl.architecture import architecture_key, backbone, canonical_names, role
 from crawl.claims import read_claims
-from crawl.plan import Plan, make_plan, within_budget
-from crawl.readers import Readers, runs
+from crawl.plan import Plan, TensorPlan, make_plan, within_budget
+from crawl.readers import Readers, SharedReader
 from crawl.safetensors_file import TensorEntry
 from crawl.shards import model_tensors
 from crawl.sketch import sketch_tensor
-from crawl.source import FileRef, ModelRef, RangeReader, Source
+from crawl.source import FileRef, ModelRef, Source
 from store.errors import RetryError, SkipError
 from store.format import SketchFormat
 from store.records import Claim, Model, Skipped, TensorSketch
@@ -74,7 +75,9 @@ def _sketch_files(
     canonical = canonical_names({name: entry.shape for name, (_, entry) in entries.items()})
     shapes = {canonical[name]: entry.shape for name, (_, entry) in entries.items()}
     plan = make_plan(shapes, form)
-    sizes = {name: _BUDGET_BYTES * math.prod(shape) for name, shape in shapes.items()}
+    elements = {name: math.prod(shape) for name, shape in shapes.items()}
+    whole = budget <= 0 or _BUDGET_BYTES * sum(elements.values()) <= budget
+    sizes = {name: _BUDGET_BYTES * (n if whole else plan.tensors[name].covered(n)) for name, n in elements.items()}
     chosen = within_budget(sizes, shapes, budget)
     if not chosen:
         raise SkipError(
@@ -84,16 +87,15 @@ def _sketch_files(
 
     sketches: list[TensorSketch] = []
     for file, group in _by_file(found).items():
-        reader = readers(file)
         wanted = [entry for entry in group if canonical[entry.name] in chosen]
-        stretches = runs(wanted)
+        reader = readers.planned(
+            file, [_bytes_of(entry, plan.tensors[canonical[entry.name]], whole) for entry in wanted]
+        )
         for entry in wanted:
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
-            if entry.start in stretches:
-                reader.prefetch(entry.start, stretches[entry.start])
             try:
-                sketches.append(_sketch_entry(reader, entry, canonical[entry.name], plan, form))
+                sketches.append(_sketch_entry(reader, entry, canonical[entry.name], plan, whole))
             except SkipError as error:
                 if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
                     raise
@@ -123,7 +125,15 @@ def _sketch_files(
     )
 
 
-def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat) -> TensorSketch:
+def _bytes_of(entry: TensorEntry, plan: TensorPlan, whole: bool) -> tuple[int, int]:
+    """Which bytes of its file the sketch of a tensor needs."""
+    if whole or plan.run is None or entry.elements == 0:
+        return entry.start, entry.stop
+    itemsize = (entry.stop - entry.start) // entry.elements
+    return entry.start + plan.run[0] * itemsize, entry.start + plan.run[1] * itemsize
+
+
+def _sketch_entry(reader: SharedReader | Ahead, entry: TensorEntry, name: str, plan: Plan, whole: bool) -> TensorSketch:
     def read(offset: int, buffer: memoryview) -> None:
         reader.read_into(entry.start + offset, buffer)
 
@@ -134,7 +144,8 @@ def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan
         dtype=entry.dtype,
         shape=entry.shape,
         plan=plan.tensors[name],
-        form=form,
+        form=plan.format,
+        whole=whole,
     )
 
 
