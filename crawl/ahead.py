@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
+from types import TracebackType
+from typing import Self
 
 from crawl.source import RangeReader
 
@@ -49,11 +51,20 @@ class Ahead:
     def __init__(
         self, reader: RangeReader, requests: Sequence[Range], fetch: Callable[[int, int], memoryview], pool: Executor
     ) -> None:
+        self.path, self.size = reader.path, reader.size
         self._reader, self._fetch, self._pool = reader, fetch, pool
         self._todo = deque(requests)
         self._coming: deque[tuple[int, int, Future[memoryview]]] = deque()
         self._waiting = 0
         self._ask()
+
+    @property
+    def bytes_read(self) -> int:
+        """Of what no request holds."""
+        return self._reader.bytes_read
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Nothing: what will be read is planned."""
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the whole of `buffer` with the bytes from `offset`."""
@@ -78,6 +89,14 @@ class Ahead:
         for _, _, future in self._coming:
             future.cancel()
         self._coming.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing: who planned the requests closes."""
 
     def _let_go(self, before: int) -> None:
         while self._coming and self._coming[0][1] <= before:

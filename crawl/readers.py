@@ -58,31 +58,33 @@ class Readers:
         self._lock = Lock()
         self._bytes_ahead = 0
 
-    def __call__(self, file: FileRef) -> SharedReader:
+    def __call__(self, file: FileRef) -> RangeReader:
+        """What reads a file: once its ranges are planned, through them."""
+        if self._ahead is not None and self._ahead.path == file.path:
+            return self._ahead
         if file.path not in self._open:
             self._open[file.path] = SharedReader(self._source.open(self._model, file))
         return self._open[file.path]
 
-    def planned(self, file: FileRef, wanted: Iterable[tuple[int, int]]) -> SharedReader | Ahead:
-        """What reads the `wanted` byte ranges (start, stop) of a file, in ascending order.
+    def plan(self, file: FileRef, wanted: Iterable[tuple[int, int]]) -> None:
+        """Announce that of all files this one will be read now, the `wanted` byte ranges (start, stop) in ascending order.
 
-        Of a remote file the ranges are on their way before they are read. A local one has nothing to wait for.
+        Of a remote file they are on their way before they are read. A local one has nothing to wait for.
         """
-        reader = self(file)
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+        reader = self(file)
         if not self._source.remote:
-            return reader
+            return
         requests = requests_for((max(start, min(_HEAD, file.size)), stop) for start, stop in wanted)
         if len(requests) <= 1:
             for start, stop in requests:
                 reader.prefetch(start, stop)
-            return reader
+            return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ranges")
         self._ahead = Ahead(reader, requests, lambda start, stop: self._fetch(file, start, stop), self._pool)
-        return self._ahead
 
     def _fetch(self, file: FileRef, start: int, stop: int) -> memoryview:
         data = memoryview(bytearray(stop - start))

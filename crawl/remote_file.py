@@ -57,11 +57,14 @@ class RemoteFile:
                 raise SkipError("no_ranges", f"{self.shown}: expected a range of bytes, found all of the file")
             skip = position - first
             for piece in response.iter_raw():
+                if len(data) == stop - start:
+                    return
                 self.bytes_received += len(piece)
                 self._http.count(len(piece))
                 data += piece[skip : skip + stop - start - len(data)]
                 skip = max(0, skip - len(piece))
-                if len(data) == stop - start:
+                # A range ends by itself, and a body that is read to its end leaves the connection for the next one.
+                if len(data) == stop - start and response.status_code != 206:
                     return
         # Without a length, the end of the body is the end of the file.
         if skip or (self.size is not None and len(data) < stop - start):
