@@ -2,11 +2,11 @@
 
     scripts/bench crawl [--layers N] [--small N] [--budget BYTES] [--json]
 
-Six models of a 7B Llama's shape (13.5 GB each in bfloat16, in shards), whose bytes follow from seeds, so that they take
-no disk: a base, two fine-tunes, a fine-tune of each, and a model trained apart. They are crawled over HTTP under the
-budget, in a process of its own, and their trees are found from weights alone; then from all of their bytes, which the
-same code reads without a network. `same_tree` says whether parents and relations are the same, `right` which share of
-the true edges the budget found, `bytes_read` is everything that came over the network, lists and headers included.
+Eight models of a 7B Llama's shape (13.5 GB each in bfloat16, in shards), whose bytes follow from seeds, so that they
+take no disk: a base, four fine-tunes, fine-tunes of two of these, and a model trained apart. They are crawled over HTTP
+under the budget, in a process of its own, and their trees are found from weights alone; then from all of their bytes,
+which the same code reads without a network. `same_tree` says whether parents and relations are the same, `right` which
+share of the true edges the budget found, `bytes_read` is everything that came over the network, lists and headers too.
 
 Then small models (0.4 MB, one file), with no latency and with 100 ms an answer. `requests_per_model` is theirs.
 """
@@ -114,9 +114,9 @@ def over_http(url: str, graph: Path, budget: int, trees: bool) -> Crawl:
     return _crawl(source, graph, budget, trees, source)
 
 
-def all_bytes(shapes: dict[str, tuple[int, ...]], seed: int, graph: Path) -> Crawl:
+def all_bytes(shapes: dict[str, tuple[int, ...]], seed: int, graph: Path, ring: int = RING) -> Crawl:
     """Read all bytes of the large models, without a network."""
-    return _crawl(WholeSource(large_family(shapes, seed, RING)), graph, 0, True)
+    return _crawl(WholeSource(large_family(shapes, seed, ring)), graph, 0, True)
 
 
 def _crawl(source: Source, graph: Path, budget: int, trees: bool, hub: HubSource | None = None) -> Crawl:

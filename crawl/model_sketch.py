@@ -19,7 +19,7 @@ from crawl.readers import Readers
 from crawl.safetensors_file import TensorEntry
 from crawl.shards import model_tensors
 from crawl.sketch import sketch_tensor
-from crawl.source import FileRef, ModelRef, Source
+from crawl.source import FileRef, ModelRef, RangeReader, Source
 from store.dtypes import DTYPES
 from store.errors import RetryError, SkipError
 from store.format import SketchFormat
@@ -91,9 +91,8 @@ def _sketch_files(
     sketches: list[TensorSketch] = []
     for file, group in _by_file(found).items():
         wanted = [entry for entry in group if canonical[entry.name] in chosen]
-        reader = readers.planned(
-            file, [_bytes_of(entry, plan.tensors[canonical[entry.name]], whole) for entry in wanted]
-        )
+        spans = (_bytes_of(entry, plan.tensors[canonical[entry.name]], whole) for entry in wanted)
+        readers.plan(file, [span for span in spans if span is not None])
         for entry in wanted:
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
@@ -138,7 +137,7 @@ def _bytes_of(entry: TensorEntry, plan: TensorPlan, whole: bool) -> tuple[int, i
     return entry.start + plan.run[0] * itemsize, entry.start + plan.run[1] * itemsize
 
 
-def _sketch_entry(reader: SharedReader | Ahead, entry: TensorEntry, name: str, plan: Plan, whole: bool) -> TensorSketch:
+def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, whole: bool) -> TensorSketch:
     def read(offset: int, buffer: memoryview) -> None:
         reader.read_into(entry.start + offset, buffer)
 

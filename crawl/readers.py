@@ -55,19 +55,20 @@ class Readers:
         self._open: dict[str, SharedReader] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: Ahead | None = None
+        self._planned = ""
         self._lock = Lock()
         self._bytes_ahead = 0
 
     def __call__(self, file: FileRef) -> RangeReader:
         """What reads a file: once its ranges are planned, through them."""
-        if self._ahead is not None and self._ahead.path == file.path:
+        if self._ahead is not None and self._planned == file.path:
             return self._ahead
         if file.path not in self._open:
             self._open[file.path] = SharedReader(self._source.open(self._model, file))
         return self._open[file.path]
 
     def plan(self, file: FileRef, wanted: Iterable[tuple[int, int]]) -> None:
-        """Announce that of all files this one will be read now, the `wanted` byte ranges (start, stop) in ascending order.
+        """Announce that this file will be read now, the `wanted` byte ranges (start, stop) of it in ascending order.
 
         Of a remote file they are on their way before they are read. A local one has nothing to wait for.
         """
@@ -84,6 +85,7 @@ class Readers:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ranges")
+        self._planned = file.path
         self._ahead = Ahead(reader, requests, lambda start, stop: self._fetch(file, start, stop), self._pool)
 
     def _fetch(self, file: FileRef, start: int, stop: int) -> memoryview:

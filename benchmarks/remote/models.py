@@ -24,11 +24,15 @@ Read = Callable[[int, int], bytes]
 
 RING: Final = 6_291_469
 """Values of a ring; a prime, so that no two tensors begin alike."""
+DECAY: Final = 0.9999
+"""What weight decay leaves of the parent: a rate of 1e-5 times a decay of .01 over a thousand steps."""
 SHARD: Final = 5_000_000_000
 """Bytes of a shard at most, as transformers writes them."""
 
 # base ─┬─ chat ─── chat-v2
-#       └─ code ─── code-math
+#       ├─ code ─── code-math
+#       ├─ medical
+#       └─ french
 # other
 _LARGE: Final = {
     "lab/base": (None, 0.0),
@@ -36,6 +40,8 @@ _LARGE: Final = {
     "lab/chat-v2": ("lab/chat", 0.02),
     "org/code": ("lab/base", 0.05),
     "org/code-math": ("org/code", 0.02),
+    "org/medical": ("lab/base", 0.04),
+    "org/french": ("lab/base", 0.03),
     "org/other": (None, 0.0),
 }
 """Name -> (parent, length of the training step over that of the weights)."""
@@ -82,7 +88,7 @@ def llama_shapes(layers: int, width: int, hidden: int, vocabulary: int) -> dict[
 
 
 def large_family(shapes: Shapes, seed: int = 0, ring: int = RING) -> list[Repository]:
-    """Six models of one shape: a root, two children of it, a child of each, and a model that was trained apart."""
+    """Eight models of one shape: a root, four children of it, a child each of two of these, and one trained apart."""
     rings: dict[str, np.ndarray] = {}
     found = []
     for at, (name, (parent, step)) in enumerate(_LARGE.items()):
@@ -92,7 +98,7 @@ def large_family(shapes: Shapes, seed: int = 0, ring: int = RING) -> list[Reposi
             # Heavier tails than a Gaussian's, as trained weights have.
             values = 0.02 * noise * (0.6 + 0.4 * rng.standard_exponential(ring, np.float32))
         else:
-            values = 0.998 * rings[parent].astype(np.float32) + 0.02 * step * noise
+            values = DECAY * rings[parent].astype(np.float32) + 0.02 * step * noise
         rings[name] = values.astype(ml_dtypes.bfloat16)
         files = _files(shapes, rings[name].tobytes(), seed)
         card = {"base_model": parent, "license": "apache-2.0"} if parent else {"license": "apache-2.0"}
