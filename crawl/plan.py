@@ -29,6 +29,10 @@ from store.positions import LARGE, WINDOW, mix, window_start
 __all__ = ["Plan", "TensorPlan", "make_plan", "signs", "within_budget"]
 
 
+_REMEMBERED: Final = 10_000
+"""Tensors of a model whose plan is remembered: many small models are of few architectures."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
     """What the sketch of one tensor keeps: numbers of samples and outliers, and the projection's k (0 = none).
@@ -65,6 +69,17 @@ def signs(length: int, axis: int, seed: int) -> NDArray[np.float64]:
 
 def make_plan(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> Plan:
     """The plan for a model with these canonical names and shapes. Buffers get no samples."""
+    if len(shapes) > _REMEMBERED:
+        return _make_plan(shapes, form)
+    return _known_plan(tuple(shapes.items()), form)
+
+
+@lru_cache(maxsize=64)
+def _known_plan(shapes: tuple[tuple[str, tuple[int, ...]], ...], form: SketchFormat) -> Plan:
+    return _make_plan(dict(shapes), form)
+
+
+def _make_plan(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> Plan:
     elements = {name: math.prod(shape) for name, shape in shapes.items()}
     sampled = [name for name, shape in shapes.items() if role(name, shape) != "buffer" and elements[name] > 0]
     # The backbone's share is spread over the backbone alone: all models of one architecture keep the same coordinates.
