@@ -41,6 +41,9 @@ class RemoteFile:
 
     def _receive(self, data: bytearray, start: int, stop: int) -> None:
         position = start + len(data)
+        if data and position >= (stop if self.size is None else min(stop, self.size)):
+            # It was all there when the end of the body failed to come.
+            return
         # Identity: a range of a compressed answer is a range of the compressed bytes.
         headers = {"Range": f"bytes={position}-{stop - 1}", "Accept-Encoding": "identity"}
         with self._http.stream(self._url, self.shown, headers) as response:

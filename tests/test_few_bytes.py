@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crawl import ahead
 from crawl.ahead import Ahead, requests_for
@@ -29,6 +31,7 @@ from store.format import SketchFormat
 from store.positions import LARGE
 from store.records import Model, TensorSketch
 from tests.bytes_reader import BytesReader
+from tests.hub_models import Asked, Once, make_models, read
 from tests.weights import Weights
 
 BUDGET = 5 << 20
@@ -197,3 +200,38 @@ def test_reading_ahead_is_reading(wanted: list[tuple[int, int]], gap: int, large
             reader.read_into(start, memoryview(got))
             assert got == content[start:stop]
         reader.close()
+
+
+def test_a_body_whose_end_does_not_come_is_not_asked_for_again(tmp_path: Path) -> None:
+    make_models(tmp_path)
+    content = (tmp_path / "ada/alpha/model.safetensors").read_bytes()
+
+    def unended() -> Response:
+        headers = {"Content-Length": "100005", "Content-Range": f"bytes 0-99999/{len(content)}"}
+        return Response(content[:100_000], 206, headers)
+
+    faults = Once("resolve", unended)
+    with HubServer(tmp_path, faults=faults) as hub:
+        asked = Asked(hub)
+        model = asked.model()
+        with asked.source.open(model, asked.weights(model)) as reader:
+            assert read(reader, 0, 90_000) == content[:90_000]
+        assert len(faults.seen) == len(asked.slept) == 1
+
+
+def test_a_connection_is_used_for_more_than_one_range(root: Path) -> None:
+    ports = set()
+
+    def note(request: Request) -> Response | None:
+        assert request.client is not None
+        ports.add(request.client.port)
+        return None
+
+    with HubServer(root, faults=note) as hub:
+        asked = Asked(hub)
+        model = asked.model("o/short")
+        with asked.source.open(model, asked.weights(model)) as reader:
+            for start in range(200_000, 1_000_000, 100_000):
+                reader.prefetch(start, start + 10)
+                read(reader, start, start + 10)
+    assert len(ports) == 1
