@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from crawl.described import Description, Descriptions, FirstBytes
 from crawl.hub_http import HubHttp
 from crawl.hub_reader import HubReader
 from crawl.names import escaped, is_plain_path, is_repo_name
@@ -52,7 +53,9 @@ class HubSource:
         self._label = _label(chosen)
         self._http = HubHttp(chosen, token, sleep, clock)
         self._limit = limit
-        self._query: dict[str, Any] = {"expand": ["sha", "createdAt", "lastModified"]}
+        self._query: dict[str, Any] = {"expand": ["sha", "createdAt", "lastModified", *Descriptions.EXPAND]}
+        self._descriptions = Descriptions()
+        self._first_bytes = FirstBytes()
         tags = [filter] if isinstance(filter, str) else list(filter or ())
         for name, value in (("author", author), ("search", search), ("filter", tags), ("limit", limit)):
             if value:
@@ -112,8 +115,27 @@ class HubSource:
                 found[name] = FileRef(name, size)
         return [found[name] for name in sorted(found)]
 
+    def described(self, model: ModelRef) -> Description | None:
+        """What the list said of this revision, if that is still known."""
+        return self._descriptions.of(model)
+
+    def listed_files(self, model: ModelRef) -> Sequence[FileRef] | None:
+        """As `files`, where the list named them and one holds the weights, whose size comes with its header. None where
+        it is not as simple as that; the sizes of the other files are 0, and nobody needs them. Raises as `files` does.
+        """
+        described = self._descriptions.of(model)
+        weights = described.only_weights if described else None
+        if described is None or weights is None:
+            return None
+        url = self._url(model, weights)
+        found = self._first_bytes.learn(url, weights, RemoteFile(self._http, url, f"{model.name}/{weights}"))
+        return [found if path == weights else FileRef(path, 0) for path in described.files]
+
     def open(self, model: ModelRef, file: FileRef) -> HubReader:
         """Read one file by range. Asks nothing yet: what is wrong with the file comes out when it is read."""
+        begun = self._first_bytes.take(self._url(model, file.path))
+        if begun is not None:
+            return begun
         remote = RemoteFile(self._http, self._url(model, file.path), f"{model.name}/{file.path}", file.size)
         return HubReader(remote.shown, file.size, remote)
 
@@ -148,6 +170,7 @@ class HubSource:
             return SkippedModel(name, reason, str(error))
         if not isinstance(sha, str) or not _SHA.fullmatch(sha):
             return SkippedModel(name, "no_revision", f"{name}: expected a commit of 40 hex digits, found {sha!r:.80}")
+        self._descriptions.note(name, sha, row)
         return ModelRef(name, sha, _time(row.get("createdAt")), _time(row.get("lastModified")))
 
     def _ask_sha(self, name: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
@@ -13,12 +13,14 @@ from blake3 import blake3
 
 from crawl.architecture import architecture_key, backbone, canonical_names, role
 from crawl.claims import read_claims
-from crawl.plan import Plan, make_plan, within_budget
-from crawl.readers import Readers, runs
+from crawl.described import Described
+from crawl.plan import Plan, TensorPlan, make_plan, within_budget
+from crawl.readers import Readers
 from crawl.safetensors_file import TensorEntry
 from crawl.shards import model_tensors
 from crawl.sketch import sketch_tensor
 from crawl.source import FileRef, ModelRef, RangeReader, Source
+from store.dtypes import DTYPES
 from store.errors import RetryError, SkipError
 from store.format import SketchFormat
 from store.records import Claim, Model, Skipped, TensorSketch
@@ -67,14 +69,18 @@ def _sketch_files(
     def left_out(path: str, tensor: str, why: SkipError) -> None:
         skipped.append(Skipped(ref.name, ref.revision, path, "tensor", why.reason, f"{tensor}: {why}"))
 
-    found = model_tensors(source, ref, source.files(ref), left_out, readers)
+    listed = source.listed_files(ref) if isinstance(source, Described) else None
+    files = source.files(ref) if listed is None else listed
+    found = model_tensors(source, ref, files, left_out, readers)
     entries = {entry.name: (file, entry) for file, entry in found}
     if not entries:
         raise SkipError("no_tensors", f"{ref.name}: the weight files hold no tensor that can be read")
     canonical = canonical_names({name: entry.shape for name, (_, entry) in entries.items()})
     shapes = {canonical[name]: entry.shape for name, (_, entry) in entries.items()}
     plan = make_plan(shapes, form)
-    sizes = {name: _BUDGET_BYTES * math.prod(shape) for name, shape in shapes.items()}
+    elements = {name: math.prod(shape) for name, shape in shapes.items()}
+    whole = budget <= 0 or _BUDGET_BYTES * sum(elements.values()) <= budget
+    sizes = {name: _BUDGET_BYTES * (n if whole else plan.tensors[name].covered(n)) for name, n in elements.items()}
     chosen = within_budget(sizes, shapes, budget)
     if not chosen:
         raise SkipError(
@@ -84,16 +90,14 @@ def _sketch_files(
 
     sketches: list[TensorSketch] = []
     for file, group in _by_file(found).items():
-        reader = readers(file)
         wanted = [entry for entry in group if canonical[entry.name] in chosen]
-        stretches = runs(wanted)
+        spans = (_bytes_of(entry, plan.tensors[canonical[entry.name]], whole) for entry in wanted)
+        readers.plan(file, [span for span in spans if span is not None])
         for entry in wanted:
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
-            if entry.start in stretches:
-                reader.prefetch(entry.start, stretches[entry.start])
             try:
-                sketches.append(_sketch_entry(reader, entry, canonical[entry.name], plan, form))
+                sketches.append(_sketch_entry(readers(file), entry, canonical[entry.name], plan, whole))
             except SkipError as error:
                 if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
                     raise
@@ -116,14 +120,24 @@ def _sketch_files(
             created_at=ref.created_at,
             modified_at=ref.modified_at,
             sketches=tuple(sketches),
-            claims=_claims(source, ref),
+            claims=_claims(source, ref, {file.path for file in files}),
         ),
         (*skipped, *_zero_tensors(ref, sketches)),
         tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in backbone(shapes)),
     )
 
 
-def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat) -> TensorSketch:
+def _bytes_of(entry: TensorEntry, plan: TensorPlan, whole: bool) -> tuple[int, int] | None:
+    """Which bytes of its file the sketch of a tensor needs; None where only who decodes them knows."""
+    if whole or plan.run is None:
+        return entry.start, entry.stop
+    itemsize = DTYPES[entry.dtype].itemsize
+    if entry.stop - entry.start != entry.elements * itemsize:
+        return None
+    return entry.start + plan.run[0] * itemsize, entry.start + plan.run[1] * itemsize
+
+
+def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, whole: bool) -> TensorSketch:
     def read(offset: int, buffer: memoryview) -> None:
         reader.read_into(entry.start + offset, buffer)
 
@@ -134,7 +148,8 @@ def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan
         dtype=entry.dtype,
         shape=entry.shape,
         plan=plan.tensors[name],
-        form=form,
+        form=plan.format,
+        whole=whole,
     )
 
 
@@ -184,11 +199,19 @@ def _content_hash(sketches: Sequence[TensorSketch]) -> str:
     return digest.hexdigest(length=16)
 
 
-def _claims(source: Source, ref: ModelRef) -> tuple[Claim, ...]:
-    """Claims are a bonus: a card that cannot be fetched costs no model."""
+def _claims(source: Source, ref: ModelRef, files: Collection[str]) -> tuple[Claim, ...]:
+    """Claims are a bonus: a card that cannot be fetched costs no model, and what a list told is not asked for again."""
+
+    def text(path: str, limit: int) -> str | None:
+        return source.read_text(ref, path, limit) if path in files else None
+
+    described = source.described(ref) if isinstance(source, Described) else None
     try:
-        readme = source.read_text(ref, "README.md", _CARD_BYTES)
-        config = source.read_text(ref, "config.json", _CONFIG_BYTES)
+        if described is not None and "adapter_config.json" not in files:
+            return described.claims
+        adapter = text("adapter_config.json", _CONFIG_BYTES)
+        if described is not None:
+            return tuple(dict.fromkeys((*described.claims, *read_claims(None, None, adapter))))
+        return read_claims(text("README.md", _CARD_BYTES), text("config.json", _CONFIG_BYTES), adapter)
     except (SkipError, RetryError):
-        return ()
-    return read_claims(readme, config)
+        return described.claims if described is not None else ()

@@ -41,6 +41,9 @@ class RemoteFile:
 
     def _receive(self, data: bytearray, start: int, stop: int) -> None:
         position = start + len(data)
+        if data and position >= (stop if self.size is None else min(stop, self.size)):
+            # It was all there when the end of the body failed to come.
+            return
         # Identity: a range of a compressed answer is a range of the compressed bytes.
         headers = {"Range": f"bytes={position}-{stop - 1}", "Accept-Encoding": "identity"}
         with self._http.stream(self._url, self.shown, headers) as response:
@@ -57,11 +60,14 @@ class RemoteFile:
                 raise SkipError("no_ranges", f"{self.shown}: expected a range of bytes, found all of the file")
             skip = position - first
             for piece in response.iter_raw():
+                if len(data) == stop - start:
+                    return
                 self.bytes_received += len(piece)
                 self._http.count(len(piece))
                 data += piece[skip : skip + stop - start - len(data)]
                 skip = max(0, skip - len(piece))
-                if len(data) == stop - start:
+                # A range ends by itself, and a body that is read to its end leaves the connection for the next one.
+                if len(data) == stop - start and response.status_code != 206:
                     return
         # Without a length, the end of the body is the end of the file.
         if skip or (self.size is not None and len(data) < stop - start):
