@@ -18,7 +18,7 @@ from crawl.readers import Readers, runs
 from crawl.safetensors_file import TensorEntry
 from crawl.shards import model_tensors
 from crawl.sketch import sketch_tensor
-from crawl.source import FileRef, ModelRef, RangeReader, Source
+from crawl.source import FileRef, ModelRef, Source
 from store.errors import RetryError, SkipError
 from store.format import SketchFormat
 from store.records import Claim, Model, Skipped, TensorSketch
@@ -93,7 +93,7 @@ def _sketch_files(
             if entry.start in stretches:
                 reader.prefetch(entry.start, stretches[entry.start])
             try:
-                sketches.append(_sketch_entry(reader, entry, canonical[entry.name], plan, form))
+                sketches.append(_sketch_entry(readers, file, entry, canonical[entry.name], plan, form))
             except SkipError as error:
                 if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
                     raise
@@ -123,12 +123,11 @@ def _sketch_files(
     )
 
 
-def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat) -> TensorSketch:
-    def read(offset: int, buffer: memoryview) -> None:
-        reader.read_into(entry.start + offset, buffer)
-
+def _sketch_entry(
+    readers: Readers, file: FileRef, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat
+) -> TensorSketch:
     return sketch_tensor(
-        read,
+        entry.opened(readers, file),
         tensor=name,
         source_name=entry.name,
         dtype=entry.dtype,
