@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
+from crawl.formats.gguf_file import read_gguf
 from crawl.formats.torch_file import read_torch
 from crawl.safetensors_file import read_header
 from crawl.source import FileRef, RangeReader
@@ -29,6 +30,7 @@ def _safetensors(
 _FORMATS: Final[Mapping[str, _Read]] = {
     "safetensors": _safetensors,
     "torch": read_torch,
+    "gguf": read_gguf,
 }
 
 

@@ -42,14 +42,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Shifted:
-    """The values of `inner` (of unit 1) from its value `by` on."""
+    """The values of `inner` from its value `by` on, a multiple of its unit."""
 
     inner: Values
     by: int
 
     @property
     def unit(self) -> int:
-        return 1
+        return self.inner.unit
 
     def read(self, open_file: OpenFile, first: int, count: int) -> NDArray[Any]:
         return self.inner.read(open_file, self.by + first, count)
