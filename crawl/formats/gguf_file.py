@@ -7,7 +7,6 @@ A header of key-values, a list of tensors (name, sizes with the fastest first, t
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry, Values
+from crawl.formats.gguf_header import TensorInfo, bad_header, read_gguf_header
 from crawl.formats.gguf_names import PERMUTED, SHIFTED_NORMS, expert_names, is_transposed, source_name
-from crawl.formats.range_stream import RangeStream
 from crawl.formats.values import MAX_PANEL, Mapped, Shifted, Stored, Transposed
 from crawl.names import escaped, is_plain
 from crawl.source import FileRef, RangeReader
@@ -27,27 +26,10 @@ from store.errors import SkipError
 
 __all__ = ["read_gguf"]
 
-MAX_HEADER: Final = 256 << 20
-"""Bytes. A vocabulary of 256,000 tokens with merges takes about 16 MB."""
-MAX_VALUES: Final = 8_000_000
-MAX_TENSORS: Final = 200_000
 MAX_EXPERTS: Final = 4096
 
-_SCALARS: Final = {
-    **{0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"},
-}
-_STRING: Final = 8
-_ARRAY: Final = 9
 _PLAIN: Final = {0: "F32", 1: "F16", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 30: "BF16"}
 """ggml types whose values lie as they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Info:
-    name: str
-    shape: tuple[int, ...]
-    kind: int
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +81,7 @@ def read_gguf(
     "too_large" for one beyond the limits, "unsupported_format" for a version or byte order that is not read; and what
     the reader raises.
     """
-    keys, infos, data = _read_header(reader)
+    keys, infos, data = read_gguf_header(reader)
     architecture = str(keys.get("general.architecture", ""))
     found: list[TensorEntry] = []
     names: set[str] = set()
@@ -114,95 +96,14 @@ def read_gguf(
             continue
         for entry in entries:
             if entry.name in names:
-                raise _bad(reader, "names that differ", f"{escaped(entry.name)} twice")
+                raise bad_header(reader, "names that differ", f"{escaped(entry.name)} twice")
             names.add(entry.name)
             found.append(entry)
     return sorted(found, key=lambda entry: (entry.start, entry.stop, entry.name))
 
 
-def _read_header(reader: RangeReader) -> tuple[dict[str, Any], list[_Info], int]:
-    """The scalars and short arrays of the key-values, the tensors, and the offset of the data."""
-    if reader.size == 0:
-        raise SkipError("empty_file", f"{reader.path} is empty: expected a GGUF file, found 0 bytes")
-    stream = RangeStream(reader, MAX_HEADER)
-    magic = stream.exactly(min(8, reader.size))
-    if magic == b"version ":
-        raise SkipError(
-            "lfs_pointer", f"{reader.path} is a Git LFS pointer and not the weights: run `git lfs pull` there"
-        )
-    if magic[:4] != b"GGUF" or len(magic) < 8:
-        raise _bad(reader, "a GGUF file", f"bytes that begin with {bytes(magic[:4])!r}")
-    version = int.from_bytes(magic[4:], "little")
-    if version not in (2, 3):
-        shown = version if version < 1 << 16 else "another byte order"
-        raise SkipError("unsupported_format", f"{reader.path}: expected GGUF of version 2 or 3, found {shown}")
-    tensors, pairs = struct.unpack("<QQ", stream.exactly(16))
-    # A key takes 13 bytes at least, a tensor 25.
-    if tensors > MAX_TENSORS or 25 * tensors + 13 * pairs > reader.size:
-        raise _bad(reader, f"at most {MAX_TENSORS} tensors and as many keys as fit", f"{tensors} and {pairs}")
-    keys: dict[str, Any] = {}
-    left = [MAX_VALUES]
-    for _ in range(pairs):
-        key = _string(reader, stream)
-        value = _value(reader, stream, int.from_bytes(stream.exactly(4), "little"), left, 0)
-        if value is not None and len(keys) < 4096:
-            keys[key] = value
-    infos = [_info(reader, stream) for _ in range(tensors)]
-    alignment = keys.get("general.alignment", 32)
-    if type(alignment) is not int or not 0 < alignment <= 1 << 20:
-        raise _bad(reader, "an alignment", escaped(str(alignment))[:40])
-    return keys, infos, -(-stream.tell() // alignment) * alignment
-
-
-def _string(reader: RangeReader, stream: RangeStream) -> str:
-    length = int.from_bytes(stream.exactly(8), "little")
-    if length > 1 << 16:
-        raise _bad(reader, "names of at most 65,536 bytes", f"one of {length}")
-    return stream.exactly(length).decode("utf-8", "surrogateescape")
-
-
-def _value(reader: RangeReader, stream: RangeStream, kind: int, left: list[int], depth: int) -> Any:
-    """A scalar, a short string, or a short array of numbers; None for what is passed over."""
-    left[0] -= 1
-    if left[0] < 0:
-        raise SkipError("too_large", f"{reader.path}: expected at most {MAX_VALUES} values in a header")
-    if kind in _SCALARS:
-        form = f"<{_SCALARS[kind]}"
-        return struct.unpack(form, stream.exactly(struct.calcsize(form)))[0]
-    if kind == _STRING:
-        length = int.from_bytes(stream.exactly(8), "little")
-        if length <= 256:
-            return stream.exactly(length).decode("utf-8", "replace")
-        stream.skip(length)
-        return None
-    if kind != _ARRAY or depth > 2:
-        raise _bad(reader, "values of known types", f"type {kind}")
-    inner, count = struct.unpack("<IQ", stream.exactly(12))
-    if inner in _SCALARS:
-        width = struct.calcsize(f"<{_SCALARS[inner]}")
-        if count > 1024:
-            stream.skip(count * width)
-            return None
-        return list(struct.unpack(f"<{count}{_SCALARS[inner]}", stream.exactly(count * width)))
-    for _ in range(count):
-        _value(reader, stream, inner, left, depth + 1)
-    return None
-
-
-def _info(reader: RangeReader, stream: RangeStream) -> _Info:
-    name = _string(reader, stream)
-    axes = int.from_bytes(stream.exactly(4), "little")
-    if axes > 8:
-        raise _bad(reader, f"at most 8 axes of tensor {escaped(name)}", f"{axes}")
-    sizes = struct.unpack(f"<{axes}Q", stream.exactly(8 * axes))
-    kind, offset = struct.unpack("<IQ", stream.exactly(12))
-    if any(size >= 2**63 for size in sizes):
-        raise _bad(reader, f"sizes of tensor {escaped(name)}", "a negative one")
-    return _Info(name, tuple(reversed(sizes)), kind, offset)
-
-
 def _entries(
-    reader: RangeReader, file: FileRef, info: _Info, data: int, architecture: str, keys: Mapping[str, Any]
+    reader: RangeReader, file: FileRef, info: TensorInfo, data: int, architecture: str, keys: Mapping[str, Any]
 ) -> list[TensorEntry]:
     """One tensor, or the experts that are stacked in it."""
     if not is_plain(info.name):
@@ -234,7 +135,7 @@ def _entries(
     return [TensorEntry(name, dtype, shape, start, start + size, None if plain else read, kind)]
 
 
-def _stored(reader: RangeReader, file: FileRef, info: _Info, start: int) -> tuple[Values, str, int, str | None]:
+def _stored(reader: RangeReader, file: FileRef, info: TensorInfo, start: int) -> tuple[Values, str, int, str | None]:
     """The values as they lie in the file, their dtype, how many bytes they take, and what ggml calls them."""
     elements = math.prod(info.shape)
     if info.kind in _PLAIN:
@@ -247,7 +148,7 @@ def _stored(reader: RangeReader, file: FileRef, info: _Info, start: int) -> tupl
             "unknown_dtype", f"{reader.path}: tensor {escaped(info.name)}: ggml type {info.kind} is not read by gguf"
         ) from error
     if info.shape and info.shape[-1] % block:
-        raise _bad(reader, f"rows of {escaped(info.name)} in blocks of {block}", f"rows of {info.shape[-1]}")
+        raise bad_header(reader, f"rows of {escaped(info.name)} in blocks of {block}", f"rows of {info.shape[-1]}")
     return _Quantized(file, start, kind, block, width), "F32", elements // block * width, kind.name
 
 
@@ -265,7 +166,7 @@ def _quantisation(number: int) -> tuple[Any, int, int]:
 
 
 def _in_source_order(
-    reader: RangeReader, info: _Info, stored: Values, dtype: str, architecture: str, keys: Mapping[str, Any]
+    reader: RangeReader, info: TensorInfo, stored: Values, dtype: str, architecture: str, keys: Mapping[str, Any]
 ) -> Values:
     part = info.name.rpartition(".")[0].rpartition(".")[2]
     if architecture in SHIFTED_NORMS and part.endswith("norm") and dtype == "F32":
@@ -275,7 +176,7 @@ def _in_source_order(
     heads = _heads(keys, architecture, info.name, part == "attn_k")
     rows, columns = info.shape[0], math.prod(info.shape[1:])
     if heads < 1 or rows % (2 * heads):
-        raise _bad(reader, f"heads of {escaped(info.name)}", f"{rows} rows for {heads} heads")
+        raise bad_header(reader, f"heads of {escaped(info.name)}", f"{rows} rows for {heads} heads")
     unpermuted = _Unpermuted(stored, rows // heads, columns)
     if unpermuted.unit % stored.unit or 4 * unpermuted.unit > MAX_PANEL:
         raise SkipError("too_large", f"{reader.path}: tensor {escaped(info.name)}: a head takes too much memory")
@@ -295,7 +196,3 @@ def _heads(keys: Mapping[str, Any], architecture: str, name: str, grouped: bool)
         layer = name.split(".")[1]
         value = value[int(layer)] if layer.isdigit() and int(layer) < len(value) else None
     return value if type(value) is int else 0
-
-
-def _bad(reader: RangeReader, expected: str, found: str) -> SkipError:
-    return SkipError("bad_header", f"{reader.path}: expected {expected}, found {found}")
