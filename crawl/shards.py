@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
+from crawl.formats.packed import is_packed, unpacked
 from crawl.formats.reading import read_entries
 from crawl.layout import WeightGroup, weight_files
 from crawl.names import escaped, is_plain_path
@@ -16,6 +17,8 @@ from crawl.source import FileRef, ModelRef, Source
 from store.errors import SkipError
 
 __all__ = ["ModelWeights", "model_tensors", "model_weights", "read_index", "shard_files"]
+
+MAX_CONFIG = 2**20
 
 MAX_INDEX = 64 * 2**20
 """Bytes. The index of a model of 100,000 tensors takes about 10 MB."""
@@ -90,6 +93,8 @@ def model_weights(
             raise SkipError(
                 "bad_index", f"{group.index}: expected tensor {escaped(tensor)} in {path}, found none there"
             )
+    if group.format == "safetensors" and is_packed(found):
+        found = unpacked(found, source.read_text(model, _beside(group, "config.json"), MAX_CONFIG), opener, note)
     return ModelWeights(group.format, group.adapter, list(found.values()))
 
 
@@ -141,6 +146,12 @@ def _only_group(groups: tuple[WeightGroup, ...]) -> WeightGroup:
         stems = ", ".join(group.stem for group in groups[:5])
         raise SkipError("several_models", f"expected the weights of one model, found {len(groups)}: {stems}")
     return groups[0]
+
+
+def _beside(group: WeightGroup, name: str) -> str:
+    """The path of a file in the folder of the weights."""
+    folder = (group.index or group.files[0]).rpartition("/")[0]
+    return f"{folder}/{name}" if folder else name
 
 
 def _read_model_index(source: Source, model: ModelRef, files: dict[str, FileRef], group: WeightGroup) -> dict[str, str]:

@@ -20,6 +20,9 @@ __all__ = ["MAX_PANEL", "Mapped", "Shifted", "Stored", "Strided", "Transposed", 
 MAX_PANEL: Final = 128 << 20
 """Bytes of a tensor in memory at once, where its order in the file is not the order that is asked for."""
 
+MAX_BESIDE: Final = 32 << 20
+"""Values of scales and the like that are held while a packed tensor is read: a 64th of it, or less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -56,10 +59,10 @@ class Shifted:
 
 
 def read_array(values: Values, open_file: OpenFile, shape: tuple[int, ...]) -> NDArray[Any]:
-    """All of a small tensor, in its shape. Raises SkipError("too_large") above MAX_PANEL values."""
+    """All of a small tensor, in its shape. Raises SkipError("too_large") above MAX_BESIDE values."""
     count = math.prod(shape)
-    if count > MAX_PANEL:
-        raise SkipError("too_large", f"expected at most {MAX_PANEL} values beside a packed tensor, found {count}")
+    if count > MAX_BESIDE:
+        raise SkipError("too_large", f"expected at most {MAX_BESIDE} values beside a packed tensor, found {count}")
     return values.read(open_file, 0, count).reshape(shape)
 
 
