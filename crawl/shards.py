@@ -87,7 +87,7 @@ def model_weights(
                     f"tensor {entry.name}: expected it in one shard, found it in {path} and "
                     f"{found[entry.name][0].path}",
                 )
-            found[entry.name] = (file, entry)
+            found[entry.name] = (entry.file or file, entry)
     for tensor, path in placed.items():
         if tensor not in found and escaped(tensor) not in left_out:
             raise SkipError(

@@ -61,7 +61,7 @@ def entries_of(path: Path, kind: str) -> FileEntries:
     left_out: dict[str, str] = {}
 
     def note(where: str, name: str, why: SkipError) -> None:
-        assert is_plain(name)
+        assert is_plain(name or "x")
         assert is_plain(str(why)), str(why)
         left_out[name] = why.reason
 

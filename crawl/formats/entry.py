@@ -58,6 +58,8 @@ class TensorEntry:
     values: Values | None = field(default=None, repr=False)
     stored: str | None = None
     """How the file stores the values where that is not `dtype`: Q4_K, nf4, gptq, int8, ..."""
+    file: FileRef | None = None
+    """Where it lies, if not in the file whose header lists it."""
 
     @property
     def elements(self) -> int:
@@ -71,7 +73,7 @@ class TensorEntry:
         reading in order is cheap.
         """
         if self.values is None:
-            reader = open_file(file)
+            reader = open_file(self.file or file)
 
             def plain(offset: int, buffer: memoryview) -> None:
                 reader.read_into(self.start + offset, buffer)

@@ -124,7 +124,8 @@ def _int8(module: str, found: Found) -> TensorEntry:
     weight, scale = _stored(module, "weight", found, 2), _stored(module, "SCB", found, 1)
     if entry.dtype != "I8" or found[f"{module}.SCB"][1].shape != entry.shape[:1]:
         raise _bad(module, "int8 rows with a scale each", f"{entry.dtype} {list(entry.shape)}")
-    values = ScaledWeights(weight, scale, entry.shape, (1, entry.shape[1]), 1 / 127)
+    shape = (entry.shape[0], entry.shape[1])
+    values = ScaledWeights(weight, scale, shape, (1, shape[1]), 1 / 127)
     return TensorEntry(f"{module}.weight", "F32", entry.shape, entry.start, entry.stop, values, "int8")
 
 
@@ -133,19 +134,24 @@ def _scaled(module: str, part: str, found: Found) -> TensorEntry:
     scale = found[f"{module}{part}"][1]
     if entry.dtype not in ("F8_E4M3", "F8_E5M2", "I8") or len(entry.shape) != 2 or not entry.elements:
         raise _bad(module, "a float8 or int8 matrix with a scale", f"{entry.dtype} {list(entry.shape)}")
-    parts = (*scale.shape, 1, 1)[:2] if len(scale.shape) <= 2 else (0, 0)
-    if not all(parts):
+    shape = entry.shape[0], entry.shape[1]
+    sides = (*scale.shape, 1, 1)
+    parts = sides[0], sides[1]
+    if len(scale.shape) > 2 or not all(parts):
         raise _bad(module, "a scale for the tensor, its rows or its blocks", f"shape {list(scale.shape)}")
-    block = (-(-entry.shape[0] // parts[0]), -(-entry.shape[1] // parts[1]))
-    if any(block[axis] > 1 and parts[axis] > 1 and block[axis] % 16 for axis in (0, 1)):
-        # Blocks are 64 or 128 wide; the last one may be cut short.
-        block = tuple(1 << math.ceil(math.log2(size)) for size in block)  # type: ignore[assignment]
+    block = _block(shape[0], parts[0]), _block(shape[1], parts[1])
     values = ScaledWeights(
-        _stored(module, "weight", found, 2), _stored(module, part[1:], found, None), entry.shape, block, 1.0, parts
+        _stored(module, "weight", found, 2), _stored(module, part[1:], found, None), shape, block, 1.0, parts
     )
     return TensorEntry(
         f"{module}.weight", "F32", entry.shape, entry.start, entry.stop, values, f"scaled {entry.dtype.lower()}"
     )
+
+
+def _block(size: int, parts: int) -> int:
+    """The length of blocks of which `parts` cover `size`: a power of two, where the last one may be cut short."""
+    length = -(-size // parts)
+    return length if parts == 1 or size % parts == 0 else 1 << math.ceil(math.log2(length))
 
 
 def _four_bits(module: str, found: Found, open_file: OpenFile) -> TensorEntry:

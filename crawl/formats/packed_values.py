@@ -124,16 +124,20 @@ def _awq_columns(fields: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(slots=True)
 class ScaledWeights:
-    """A matrix whose blocks of `block` rows x columns have a scale each: `scale`, of shape `parts` (rows x 1 where
-    None), times `factor`."""
+    """A matrix of `shape` in a grid of blocks that have a scale each, and a zero point where there is one.
+
+    `scale`, times `factor`, has the shape `parts` (rows x 1 where None), `zero` that of `zero_parts`.
+    """
 
     weight: Values
     scale: Values
-    shape: tuple[int, ...]
-    block: tuple[int, ...]
+    shape: tuple[int, int]
+    block: tuple[int, int]
     factor: float
-    parts: tuple[int, ...] | None = None
-    held: Floats | None = field(default=None, init=False)
+    parts: tuple[int, int] | None = None
+    zero: Values | None = None
+    zero_parts: tuple[int, int] = (1, 1)
+    held: tuple[Floats, Floats] | None = field(default=None, init=False)
 
     @property
     def unit(self) -> int:
@@ -141,15 +145,23 @@ class ScaledWeights:
 
     def read(self, open_file: OpenFile, first: int, count: int) -> NDArray[Any]:
         if self.held is None:
-            scale = read_array(self.scale, open_file, tuple(self.parts or (self.shape[0], 1)))
-            self.held = scale.astype(np.float32) * np.float32(self.factor)
+            scale = read_array(self.scale, open_file, self.parts or (self.shape[0], 1)).astype(np.float32)
+            zero = np.zeros((1, 1), np.float32)
+            if self.zero is not None:
+                zero = read_array(self.zero, open_file, self.zero_parts).astype(np.float32)
+            self.held = scale * np.float32(self.factor), zero
         columns = self.shape[1]
         values = self.weight.read(open_file, first, count).astype(np.float32).reshape(-1, columns)
-        rows = np.arange(first // columns, first // columns + len(values)) // self.block[0]
-        scale = self.held[np.minimum(rows, len(self.held) - 1)]
-        if scale.shape[1] > 1:
-            scale = scale[:, np.minimum(np.arange(columns) // self.block[1], scale.shape[1] - 1)]
-        return np.asarray(values * scale).reshape(-1)
+        rows = np.arange(first // columns, first // columns + len(values))
+        scale, zero = (self._spread(part, rows) for part in self.held)
+        return np.asarray((values - zero) * scale).reshape(-1)
+
+    def _spread(self, part: Floats, rows: NDArray[Any]) -> Floats:
+        """The entries of a grid for these rows, and for each column where it has several."""
+        found = part[np.minimum(rows // self.block[0], len(part) - 1)]
+        if part.shape[1] > 1:
+            found = found[:, np.minimum(np.arange(self.shape[1]) // self.block[1], part.shape[1] - 1)]
+        return np.asarray(found)
 
 
 @dataclass(slots=True)

@@ -13,13 +13,14 @@ PIECE: Final = 1 << 16
 
 
 class RangeStream:
-    """Bytes of `reader` in order, from `start` on, `limit` of them at most."""
+    """Bytes of `reader` in order, from `start` on, `limit` of them at most; `piece` are fetched at once."""
 
-    def __init__(self, reader: RangeReader, limit: int, start: int = 0) -> None:
+    def __init__(self, reader: RangeReader, limit: int, start: int = 0, piece: int = PIECE) -> None:
         self._reader = reader
         self._end = min(reader.size, start + limit)
         self._limited = start + limit < reader.size
         self._at = start
+        self._least = piece
         self._piece_start = start
         self._piece = b""
 
@@ -36,6 +37,10 @@ class RangeStream:
         """Pass over `count` bytes. Raises as `exactly` does."""
         self._check(count)
         self._at += count
+
+    def seek(self, position: int) -> None:
+        """Go on from `position`, an offset in the file that has been checked."""
+        self._at = min(position, self._end)
 
     def exactly(self, count: int) -> bytes:
         """`count` bytes. Raises SkipError: "truncated" at the end of the file, "too_large" at the limit."""
@@ -81,7 +86,7 @@ class RangeStream:
         return bytes(found)
 
     def _load(self, wanted: int) -> None:
-        size = min(self.left, max(PIECE, wanted))
+        size = min(self.left, max(self._least, wanted))
         raw = bytearray(size)
         self._reader.read_into(self._at, memoryview(raw))
         self._piece_start, self._piece = self._at, bytes(raw)

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
 from crawl.formats.gguf_file import read_gguf
+from crawl.formats.onnx_file import read_onnx
 from crawl.formats.torch_file import read_torch
 from crawl.safetensors_file import read_header
 from crawl.source import FileRef, RangeReader
@@ -31,6 +32,7 @@ _FORMATS: Final[Mapping[str, _Read]] = {
     "safetensors": _safetensors,
     "torch": read_torch,
     "gguf": read_gguf,
+    "onnx": read_onnx,
 }
 
 
