@@ -151,7 +151,7 @@ def _scaled(module: str, part: str, found: Found) -> TensorEntry:
 def _block(size: int, parts: int) -> int:
     """The length of blocks of which `parts` cover `size`: a power of two, where the last one may be cut short."""
     length = -(-size // parts)
-    return length if parts == 1 or size % parts == 0 else 1 << math.ceil(math.log2(length))
+    return length if parts == 1 else 1 << math.ceil(math.log2(length))
 
 
 def _four_bits(module: str, found: Found, open_file: OpenFile) -> TensorEntry:

@@ -7,11 +7,12 @@ from typing import Final, Protocol
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
 from crawl.formats.gguf_file import read_gguf
+from crawl.formats.keras_file import read_keras
+from crawl.formats.msgpack_file import read_flax
 from crawl.formats.onnx_file import read_onnx
 from crawl.formats.torch_file import read_torch
 from crawl.safetensors_file import read_header
 from crawl.source import FileRef, RangeReader
-from store.errors import SkipError
 
 __all__ = ["read_entries"]
 
@@ -31,6 +32,8 @@ def _safetensors(
 _FORMATS: Final[Mapping[str, _Read]] = {
     "safetensors": _safetensors,
     "torch": read_torch,
+    "flax": read_flax,
+    "keras": read_keras,
     "gguf": read_gguf,
     "onnx": read_onnx,
 }
@@ -48,7 +51,5 @@ def read_entries(
     `siblings` are the model's files by path, for formats that keep values beside the file. Raises SkipError as the
     format's reader says, and what the source raises; what single tensors are left out for is told to `on_skip`.
     """
-    if kind not in _FORMATS:
-        raise SkipError("unsupported_format", f"{file.path}: files of format {kind} are not read")
     with open_file(file) as reader:
         return _FORMATS[kind](reader, file, on_skip, siblings or {})

@@ -15,7 +15,7 @@ from crawl.source import FileRef
 from store.dtypes import DTYPES
 from store.errors import SkipError
 
-__all__ = ["MAX_PANEL", "Mapped", "Shifted", "Stored", "Strided", "Transposed", "read_array"]
+__all__ = ["MAX_PANEL", "Mapped", "Shifted", "Stored", "Strided", "Transposed", "read_array", "reordered"]
 
 MAX_PANEL: Final = 128 << 20
 """Bytes of a tensor in memory at once, where its order in the file is not the order that is asked for."""
@@ -142,3 +142,21 @@ class Strided:
             flat, self.shape, tuple(stride * width for stride in self.strides), writeable=False
         )
         return np.ascontiguousarray(view).reshape(-1)[first : first + count]
+
+
+def reordered(
+    values: Values, shape: tuple[int, ...], order: tuple[int, ...], itemsize: int
+) -> tuple[Values, tuple[int, ...]]:
+    """The tensor of `shape` with its axes in another order, as numpy.transpose: its values and its shape.
+
+    Raises SkipError("too_large", ...) for one of more than two axes above MAX_PANEL bytes.
+    """
+    new = tuple(shape[axis] for axis in order)
+    if 0 in shape:
+        return values, new
+    if len(shape) == 2:
+        return Transposed(values, new[0], new[1], itemsize), new
+    if math.prod(shape) * itemsize > MAX_PANEL:
+        raise SkipError("too_large", f"expected at most {MAX_PANEL} bytes in another order, found shape {list(shape)}")
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return Strided(values, new, tuple(strides[axis] for axis in order)), new
