@@ -11,12 +11,12 @@ from typing import Final
 
 from blake3 import blake3
 
-from crawl.architecture import architecture_key, backbone, canonical_names, role
+from crawl.architecture import adapter_key, architecture_key, backbone, canonical_names, role
 from crawl.claims import read_claims
 from crawl.plan import Plan, make_plan, within_budget
 from crawl.readers import Readers, runs
 from crawl.safetensors_file import TensorEntry
-from crawl.shards import model_tensors
+from crawl.shards import model_weights
 from crawl.sketch import sketch_tensor
 from crawl.source import FileRef, ModelRef, Source
 from store.errors import RetryError, SkipError
@@ -67,7 +67,8 @@ def _sketch_files(
     def left_out(path: str, tensor: str, why: SkipError) -> None:
         skipped.append(Skipped(ref.name, ref.revision, path, "tensor", why.reason, f"{tensor}: {why}"))
 
-    found = model_tensors(source, ref, source.files(ref), left_out, readers)
+    weights = model_weights(source, ref, source.files(ref), left_out, readers)
+    found = weights.tensors
     entries = {entry.name: (file, entry) for file, entry in found}
     if not entries:
         raise SkipError("no_tensors", f"{ref.name}: the weight files hold no tensor that can be read")
@@ -100,13 +101,14 @@ def _sketch_files(
                 skipped.append(Skipped(ref.name, ref.revision, file.path, "tensor", error.reason, str(error)))
     sketches.sort(key=lambda sketch: sketch.tensor)
     _check_usable(ref, sketches, shapes, skipped)
+    body = sorted(shapes) if weights.adapter else backbone(shapes)
     weight_files = {file.path: file.size for file, _ in found}
     return SketchedModel(
         Model(
             name=ref.name,
             revision=ref.revision,
             source=source.label,
-            architecture=architecture_key(shapes),
+            architecture=adapter_key(shapes) if weights.adapter else architecture_key(shapes),
             dtype=_main_dtype(sketches),
             tensors=len(sketches),
             parameters=sum(sketch.elements for sketch in sketches),
@@ -117,9 +119,12 @@ def _sketch_files(
             modified_at=ref.modified_at,
             sketches=tuple(sketches),
             claims=_claims(source, ref),
+            format=weights.format,
+            quantization=_quantization(entries, sketches),
+            kind="adapter" if weights.adapter else "model",
         ),
         (*skipped, *_zero_tensors(ref, sketches)),
-        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in backbone(shapes)),
+        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in body),
     )
 
 
@@ -174,6 +179,14 @@ def _main_dtype(sketches: Sequence[TensorSketch]) -> str:
     for sketch in sketches:
         counts[sketch.dtype] += sketch.elements
     return min(counts, key=lambda dtype: (-counts[dtype], dtype))
+
+
+def _quantization(entries: Mapping[str, tuple[FileRef, TensorEntry]], sketches: Sequence[TensorSketch]) -> str | None:
+    """How most values are stored, where that is not as they are."""
+    counts: Counter[str | None] = Counter()
+    for sketch in sketches:
+        counts[entries[sketch.source_name][1].stored] += sketch.elements
+    return min(counts, key=lambda kind: (-counts[kind], kind or "")) if counts else None
 
 
 def _content_hash(sketches: Sequence[TensorSketch]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from crawl.formats.adapter import updates
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
 from crawl.formats.packed import is_packed, unpacked
 from crawl.formats.reading import read_entries
@@ -64,8 +65,6 @@ def model_weights(
     files = source.files(model) if files is None else files
     by_path = {file.path: file for file in files}
     group = _only_group(weight_files(by_path))
-    if group.adapter:
-        raise SkipError("unsupported_format", f"{group.files[0]} is a PEFT adapter: it holds differences from a base")
     placed = _read_model_index(source, model, by_path, group)
     opener = open_file or partial(source.open, model)
     found: dict[str, tuple[FileRef, TensorEntry]] = {}
@@ -95,6 +94,8 @@ def model_weights(
             )
     if group.format == "safetensors" and is_packed(found):
         found = unpacked(found, source.read_text(model, _beside(group, "config.json"), MAX_CONFIG), opener, note)
+    if group.adapter:
+        found = updates(found, source.read_text(model, _beside(group, "adapter_config.json"), MAX_CONFIG), note)
     return ModelWeights(group.format, group.adapter, list(found.values()))
 
 
