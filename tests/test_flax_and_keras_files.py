@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +189,11 @@ def test_hostile_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keras(path, weights, chunks=(2, 2), compression="gzip")
     assert entries_of(path, "keras").left_out == {"d.weight": "unsupported_layout"}
     keras(path, weights)
-    monkeypatch.setattr("crawl.formats.keras_file.MAX_READS", 20)
+    monkeypatch.setattr("crawl.formats.hdf5.MAX_STEPS", 20)
     assert reason() == "too_large"
-    monkeypatch.setitem(sys.modules, "pyfive", None)
-    assert reason() == "missing_package"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["layer_names"] = [b"a"]
+    assert reason() == "unsupported_format"
 
 
 @pytest.mark.parametrize("kind", ["keras", "flax"])

@@ -13,10 +13,10 @@ from safetensors.numpy import load
 
 from crawl.folder import FolderSource
 from crawl.model_sketch import SketchedModel, sketch_model
+from scripts.every_format import small_bert, write_every_format
 from scripts.published import WHEELS, Wheel, default_cache, sha256
 from store.dtypes import DTYPES
 from store.records import TensorSketch
-from tests.one_model import small_bert, write_every_format
 from tests.runs import answers, index
 from tests.source_files import model
 

@@ -87,7 +87,9 @@ class _Decoded:
 
     def __init__(self, values: Values, elements: int, dtype: np.dtype[Any], open_file: OpenFile) -> None:
         self._values, self._elements, self._dtype, self._open = values, elements, dtype, open_file
-        self._size = -(-CHUNK // values.unit) * values.unit
+        # A tensor without values has no units.
+        unit = max(1, values.unit)
+        self._size = -(-CHUNK // unit) * unit
         self._at = -1
         self._chunk = b""
 

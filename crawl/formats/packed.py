@@ -167,7 +167,11 @@ def _four_bits(module: str, found: Found, open_file: OpenFile) -> TensorEntry:
     absmax = found[f"{module}.weight.absmax"][1]
     if type(block) is not int or not 2 <= block <= 65536 or block % 2 or entry.elements != -(-elements // 2):
         raise _bad(module, f"{elements} values in blocks", f"{entry.elements} bytes in blocks of {block!r:.20}")
-    if absmax.elements != -(-elements // block) or found[f"{module}.weight.quant_map"][1].elements != 16:
+    for end, count in (("quant_map", 16), ("nested_quant_map", 256)):
+        table = found.get(f"{module}.weight.{end}")
+        if table is not None and table[1].elements != count:
+            raise _bad(module, f"{end} of {count} values", f"{table[1].elements}")
+    if absmax.elements != -(-elements // block):
         raise _bad(module, f"a scale for each of {elements // block} blocks", f"{absmax.elements}")
     nested = f"{module}.weight.nested_absmax" in found
     inner, offset = state.get("nested_blocksize"), state.get("nested_offset", 0.0)

@@ -139,7 +139,8 @@ def _apart(reader: RangeReader, found: dict[str, ZipEntry], directory: int) -> d
     """The entries in the order of the file, each ending before the next begins."""
     ordered = sorted(found.values(), key=lambda entry: entry.header)
     result: dict[str, ZipEntry] = {}
-    for entry, following in zip(ordered, [*(each.header for each in ordered[1:]), directory], strict=True):
+    following_ones = [each.header for each in ordered[1:]] + [directory] * bool(ordered)
+    for entry, following in zip(ordered, following_ones, strict=True):
         if entry.header + _LOCAL.size + entry.size > following:
             raise _bad(reader, f"{escaped(entry.name)} apart from what follows", "them overlapping")
         result[entry.name] = ZipEntry(entry.name, entry.compressed, entry.size, entry.header, following)
