@@ -23,8 +23,8 @@ __all__ = ["OnSkip", "TensorEntry", "read_header"]
 MAX_HEADER = 100_000_000
 """Bytes. The format's own limit."""
 
-MAX_VALUES = 20_000_000
-"""JSON values in one header. A tensor takes about 8, so this is millions of tensors; without a limit, 100 MB
+MAX_VALUES = 2_000_000
+"""JSON values in one header. A tensor takes about 8, so this is 250,000 tensors; without a limit, 100 MB
 that is all `[],[],[]` becomes gigabytes of Python objects."""
 
 MAX_DIMENSION = 2**63 - 1

@@ -14,6 +14,7 @@ from crawl.formats.packed import is_packed, unpacked
 from crawl.formats.reading import read_entries
 from crawl.layout import WeightGroup, weight_files
 from crawl.names import escaped, is_plain_path
+from crawl.safetensors_file import MAX_VALUES
 from crawl.source import FileRef, ModelRef, Source
 from store.errors import SkipError
 
@@ -105,6 +106,9 @@ def read_index(text: str, path: str = "model.safetensors.index.json") -> dict[st
     Raises SkipError: "bad_index" when it is not a JSON object with a non-empty `weight_map` of names to
     names, "bad_name" when a shard's name leads out of the model (absolute, `..`) or cannot be shown.
     """
+    values = text.count(",") + text.count("[") + text.count("{")
+    if values > MAX_VALUES:
+        raise SkipError("bad_index", f"{path}: expected at most {MAX_VALUES} values in an index, found about {values}")
     try:
         index: Any = json.loads(text)
     except RecursionError as error:

@@ -15,7 +15,7 @@ __all__ = ["TensorInfo", "bad_header", "read_gguf_header"]
 
 MAX_HEADER: Final = 256 << 20
 """Bytes. A vocabulary of 256,000 tokens with merges takes about 16 MB."""
-MAX_VALUES: Final = 8_000_000
+MAX_VALUES: Final = 2_000_000
 MAX_TENSORS: Final = 200_000
 
 _SCALARS: Final = {

@@ -13,7 +13,7 @@ from store.errors import SkipError
 
 __all__ = ["DTYPES_OF", "Graph", "Initializer", "Node", "read_graph"]
 
-MAX_NODES: Final = 500_000
+MAX_NODES: Final = 200_000
 MAX_INITIALIZERS: Final = 200_000
 MAX_HELD: Final = 1 << 16
 """Bytes of values that are written as numbers, of one initialiser; weights are written as bytes."""

@@ -10,7 +10,7 @@ from store.errors import SkipError
 
 __all__ = ["Field", "Walk"]
 
-MAX_FIELDS: Final = 5_000_000
+MAX_FIELDS: Final = 1_000_000
 
 
 class Field(NamedTuple):

@@ -44,6 +44,10 @@ class RangeStream:
 
     def exactly(self, count: int) -> bytes:
         """`count` bytes. Raises SkipError: "truncated" at the end of the file, "too_large" at the limit."""
+        inside = self._at - self._piece_start
+        if inside >= 0 and inside + count <= len(self._piece):
+            self._at += count
+            return self._piece[inside : inside + count]
         self._check(count)
         return self.read(count)
 

@@ -30,7 +30,7 @@ from store.errors import SkipError
 
 __all__ = ["read_torch"]
 
-MAX_PICKLE: Final = 64 << 20
+MAX_PICKLE: Final = 32 << 20
 """Bytes. A checkpoint of 10,000 tensors takes about 2 MB."""
 
 MAX_SHARING: Final = 4

@@ -16,9 +16,9 @@ from store.errors import SkipError
 
 __all__ = ["ZipEntry", "data_start", "read_directory"]
 
-MAX_DIRECTORY: Final = 64 << 20
+MAX_DIRECTORY: Final = 16 << 20
 """Bytes. A torch file has about 60 a tensor."""
-MAX_ENTRIES: Final = 500_000
+MAX_ENTRIES: Final = 200_000
 
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCATOR: Final = struct.Struct("<4sLQL")
