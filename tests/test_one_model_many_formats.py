@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from crawl.folder import FolderSource
+from crawl.hub import HubSource
 from crawl.model_sketch import SketchedModel, sketch_model
+from crawl.source import ModelRef
 from scripts.every_format import small_bert, write_every_format
+from scripts.hub_server import HubServer
 from scripts.published import WHEELS, Wheel, default_cache, sha256
 from store.dtypes import DTYPES
 from store.records import TensorSketch
@@ -85,6 +88,22 @@ def test_the_formats_of_one_repository_are_one_model(tmp_path: Path) -> None:
         found = sketched(tmp_path / "zoo", "repo").model
         assert found.format == left
     assert found.dtype == "F32"
+
+
+def test_every_format_is_read_by_range_from_a_hub(tmp_path: Path) -> None:
+    names = write_every_format(tmp_path / "hub" / "org", small_bert(3, 128))
+    local = sketched(tmp_path / "hub" / "org", "safetensors").model
+    with HubServer(tmp_path / "hub") as hub:
+        source = HubSource(hub.url)
+        listed = {ref.name: ref for ref in source.models() if isinstance(ref, ModelRef)}
+        assert set(listed) == {f"org/{name}" for name in names}
+        for name in names:
+            before = source.requests
+            found = sketch_model(source, listed[f"org/{name}"], budget=0).model
+            assert found.architecture == local.architecture
+            assert name == "gguf-f16" or found.content_hash == local.content_hash
+            assert found.bytes_read < 1.3 * found.bytes_total + 2_000_000, name
+            assert source.requests - before < 150, (name, source.requests - before)
 
 
 @pytest.mark.published

@@ -18,6 +18,9 @@ from store.errors import SkipError
 __all__ = ["Dataset", "Hdf5", "Node"]
 
 MAX_STEPS: Final = 1_000_000
+PAGE: Final = 1 << 14
+MAX_PAGES: Final = 4096
+"""Pages in memory at most: 64 MB."""
 MAX_BYTES: Final = 64 << 20
 """Bytes of the directory of one file: a model of 1,000 layers takes about 1 MB."""
 
@@ -53,6 +56,7 @@ class Hdf5:
         self._steps, self._bytes = MAX_STEPS, MAX_BYTES
         self._children: dict[int, dict[str, int]] = {}
         self._heaps: dict[int, dict[int, bytes]] = {}
+        self._pages: dict[int, bytes] = {}
         head = self._read(0, min(96, reader.size))
         if head[:8] != _MAGIC:
             raise self._bad("an HDF5 file", f"bytes that begin with {head[:4]!r}")
@@ -222,10 +226,22 @@ class Hdf5:
             raise SkipError("too_large", f"{self._reader.path}: expected a directory of at most {MAX_BYTES} bytes")
         if start + size > self._reader.size:
             raise self._bad(f"its directory within {self._reader.size} bytes", f"{size} bytes at {start}")
-        raw = bytearray(size)
-        if size:
-            self._reader.read_into(start, memoryview(raw))
+        raw = bytearray()
+        while len(raw) < size:
+            page, inside = divmod(start + len(raw), PAGE)
+            raw += self._page(page)[inside : inside + size - len(raw)]
         return bytes(raw)
+
+    def _page(self, number: int) -> bytes:
+        """What a directory is made of lies close together, and is asked for a few bytes at a time."""
+        if number not in self._pages:
+            at = number * PAGE
+            page = bytearray(min(PAGE, self._reader.size - at))
+            self._reader.read_into(at, memoryview(page))
+            if len(self._pages) >= MAX_PAGES:
+                self._pages.clear()
+            self._pages[number] = bytes(page)
+        return self._pages[number]
 
     def _step(self) -> None:
         self._steps -= 1
