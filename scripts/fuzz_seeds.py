@@ -127,7 +127,7 @@ def _onnx(root: Path) -> list[bytes]:
 
 
 def _keras(root: Path) -> list[bytes]:
-    with h5py.File(root / "m", "w", libver="latest") as file:
+    with h5py.File(root / "m", "w") as file:
         file.attrs["layer_names"] = ["d"]
         group = file.create_group("d")
         group.attrs["weight_names"] = ["d/kernel:0", "d/bias:0"]

@@ -51,10 +51,7 @@ class _Product:
             self.held = read_array(self.a, open_file, (self.rank, self.columns)).astype(np.float32)
         top, bottom = first // self.columns, -(-(first + count) // self.columns)
         b = self.b.read(open_file, top * self.rank, (bottom - top) * self.rank).astype(np.float32)
-        # What overflows is found as not finite.
-        with np.errstate(all="ignore"):
-            product = (b.reshape(-1, self.rank) * np.float32(self.scale)) @ self.held
-        return np.asarray(product).reshape(-1)
+        return np.asarray((b.reshape(-1, self.rank) * np.float32(self.scale)) @ self.held).reshape(-1)
 
 
 def updates(found: Found, config: str | None, on_skip: OnSkip) -> Found:

@@ -112,6 +112,8 @@ class _Decoded:
         # The old chunk goes first, or two are in memory.
         self._at, self._chunk = -1, b""
         count = max(0, min(self._size, self._elements - first))
-        found = self._values.read(self._open, first, count)
-        self._chunk = np.ascontiguousarray(found, self._dtype).tobytes()
+        # Scales are bytes from a stranger too: what overflows is found as not finite.
+        with np.errstate(all="ignore"):
+            found = self._values.read(self._open, first, count)
+            self._chunk = np.ascontiguousarray(found, self._dtype).tobytes()
         self._at = at
