@@ -91,7 +91,7 @@ class _Decoded:
         unit = max(1, values.unit)
         self._size = -(-CHUNK // unit) * unit
         self._at = -1
-        self._chunk = b""
+        self._chunk = memoryview(b"")
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         target = buffer.cast("B") if buffer.nbytes else buffer
@@ -101,7 +101,7 @@ class _Decoded:
             at, inside = divmod(offset + filled, width)
             if at != self._at:
                 self._load(at)
-            piece = memoryview(self._chunk)[inside : inside + target.nbytes - filled]
+            piece = self._chunk[inside : inside + target.nbytes - filled]
             if not piece:
                 raise ValueError(f"{offset + filled} is beyond the end of a tensor of {self._elements} values")
             target[filled : filled + len(piece)] = piece
@@ -110,10 +110,10 @@ class _Decoded:
     def _load(self, at: int) -> None:
         first = at * self._size
         # The old chunk goes first, or two are in memory.
-        self._at, self._chunk = -1, b""
+        self._at, self._chunk = -1, memoryview(b"")
         count = max(0, min(self._size, self._elements - first))
         # Scales are bytes from a stranger too: what overflows is found as not finite.
         with np.errstate(all="ignore"):
             found = self._values.read(self._open, first, count)
-            self._chunk = np.ascontiguousarray(found, self._dtype).tobytes()
+            self._chunk = np.ascontiguousarray(found, self._dtype).view(np.uint8).data
         self._at = at

@@ -17,7 +17,7 @@ from store.errors import SkipError
 
 __all__ = ["MAX_PANEL", "Mapped", "Shifted", "Stored", "Strided", "Transposed", "read_array", "reordered"]
 
-MAX_PANEL: Final = 128 << 20
+MAX_PANEL: Final = 64 << 20
 """Bytes of a tensor in memory at once, where its order in the file is not the order that is asked for."""
 
 MAX_BESIDE: Final = 32 << 20
