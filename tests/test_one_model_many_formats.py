@@ -66,6 +66,9 @@ def test_every_format_has_one_sketch(tmp_path: Path) -> None:
     placed = answers(tmp_path / "graph")
     root = next(name for name, answer in placed.items() if answer.parent is None)
     assert {answer.parent for name, answer in placed.items() if name != root} == {root}
+    relations = {name: answer.relation for name, answer in placed.items() if name != root}
+    assert relations.pop("gguf-f16") == "cast"
+    assert set(relations.values()) == {"copy"}
 
 
 def test_the_formats_of_one_repository_are_one_model(tmp_path: Path) -> None:
