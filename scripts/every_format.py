@@ -13,9 +13,12 @@ import msgpack
 import numpy as np
 import onnx
 import torch
+from gguf.quants import quantize
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
+
+__all__ = ["small_bert", "write_every_format", "write_gguf"]
 
 Array = NDArray[Any]
 State = Mapping[str, Array]
@@ -144,21 +147,23 @@ def _onnx(folder: Path, state: State) -> None:
 
 
 def _gguf_f32(folder: Path, state: State) -> None:
-    _gguf(folder / "model-F32.gguf", state, np.float32)
+    write_gguf(folder / "model-F32.gguf", state, gguf.GGMLQuantizationType.F32)
 
 
 def _gguf_f16(folder: Path, state: State) -> None:
-    _gguf(folder / "model-F16.gguf", state, np.float16)
+    write_gguf(folder / "model-F16.gguf", state, gguf.GGMLQuantizationType.F16)
 
 
-def _gguf(path: Path, state: State, kind: Any) -> None:
-    """As convert_hf_to_gguf.py writes it: vectors stay float32."""
+def write_gguf(path: Path, state: State, kind: gguf.GGMLQuantizationType) -> None:
+    """A BERT as convert_hf_to_gguf.py and llama-quantize write it: vectors stay float32."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, 64)
     writer = gguf.GGUFWriter(path, "bert")
     for name, array in state.items():
         known = table.get_name(name, try_suffixes=(".weight", ".bias"))
         assert known is not None, name
-        writer.add_tensor(known, array.astype(kind) if array.ndim > 1 else array)
+        whole = array.ndim == 1 or kind == gguf.GGMLQuantizationType.F32
+        writer.add_tensor(known, array if whole else quantize(array, kind), raw_dtype=None if whole else kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

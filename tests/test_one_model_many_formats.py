@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
-from safetensors.numpy import load
+from safetensors.numpy import load, save_file
 
 from crawl.folder import FolderSource
 from crawl.hub import HubSource
 from crawl.model_sketch import SketchedModel, sketch_model
 from crawl.source import ModelRef
-from scripts.every_format import small_bert, write_every_format
+from scripts.every_format import small_bert, write_every_format, write_gguf
 from scripts.hub_server import HubServer
 from scripts.published import WHEELS, Wheel, default_cache, sha256
 from store.dtypes import DTYPES
@@ -91,6 +92,27 @@ def test_the_formats_of_one_repository_are_one_model(tmp_path: Path) -> None:
         found = sketched(tmp_path / "zoo", "repo").model
         assert found.format == left
     assert found.dtype == "F32"
+
+
+def test_a_quantised_file_hangs_on_the_model_it_was_made_of(tmp_path: Path) -> None:
+    """Base and fine-tune, each in three quantisations: no file hangs on the other one, or on another file."""
+    base = small_bert(3, 128)
+    random = np.random.default_rng(1)
+    tuned = {name: (array + random.normal(0, 2e-3, array.shape)).astype(np.float32) for name, array in base.items()}
+    expected: dict[str, str | None] = {}
+    for source, state in (("base", base), ("tuned", tuned)):
+        (tmp_path / "zoo" / source).mkdir(parents=True)
+        save_file(state, tmp_path / "zoo" / source / "model.safetensors")
+        for kind in ("F16", "Q8_0", "Q4_0"):
+            write_gguf(tmp_path / "zoo" / f"{source}-{kind}" / f"m-{kind}.gguf", state, GGMLQuantizationType[kind])
+            expected[f"{source}-{kind}"] = source
+    index(tmp_path / "zoo", tmp_path / "graph")
+    placed = answers(tmp_path / "graph")
+    assert {name: placed[name].parent for name in expected} == expected
+    for name in expected:
+        assert placed[name].relation == ("cast" if name.endswith("F16") else "quantized")
+        found = sketched(tmp_path / "zoo", name).model.quantization
+        assert found == (None if name.endswith("F16") else name.partition("-")[2])
 
 
 def test_every_format_is_read_by_range_from_a_hub(tmp_path: Path) -> None:
