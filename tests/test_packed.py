@@ -177,6 +177,23 @@ def test_int8_and_float8_with_scales(tmp_path: Path) -> None:
     readers.close()
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_compressed_tensors_in_int32(tmp_path: Path, bits: int) -> None:
+    random = np.random.default_rng(0)
+    q = random.integers(0, 1 << bits, (6, 64))
+    scale = random.uniform(0.1, 0.2, (6, 4)).astype(np.float32)
+    weight = ((q - (1 << (bits - 1))) * np.repeat(scale, 16, 1)).astype(np.float32)
+    tensors: dict[str, Array] = {
+        "l.weight_packed": packed_rows(q.T, bits).T, "l.weight_scale": scale,
+        "l.weight_shape": np.array([6, 64], np.int64), "n.weight": np.ones(3, np.float32),
+    }  # fmt: skip
+    with loaded(tmp_path, tensors) as found:
+        assert set(found.entries) == {"l.weight", "n.weight"}
+        np.testing.assert_allclose(found["l.weight"], weight, rtol=1e-6)
+    with loaded(tmp_path, {**tensors, "l.weight_shape": np.array([6, -64], np.int64)}) as found:
+        assert set(found.entries) == {"n.weight"}
+
+
 @pytest.mark.parametrize(
     "change",
     [

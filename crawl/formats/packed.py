@@ -6,6 +6,8 @@
   same for `qzeros`; w[i, o] = scales[g, o] * (q[i, o] - zeros[g, o]).
 - bitsandbytes, 4 bits (`functional.py`, QuantState): `weight` two values a byte, `weight.absmax` for each block, itself
   in 8 bits where `weight.nested_absmax` is there, `weight.quant_map` the 16 values; 8 bits: `weight` and `SCB`.
+- compressed-tensors (`compressors/pack_quantized.py`): `weight_packed` [out, in * bits / 32], `weight_scale` for each
+  row or group of a row, `weight_shape`; w = scale * (q - 2^(bits - 1)).
 - float8 and int8 with `weight_scale` or `weight_scale_inv`: for the tensor, for each row, or for blocks.
 """
 
@@ -19,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
-from crawl.formats.packed_values import AwqWeights, BlockWeights, GptqWeights, ScaledWeights
+from crawl.formats.packed_values import AwqWeights, BlockWeights, GptqWeights, PackedRows, ScaledWeights
 from crawl.formats.values import Stored, Transposed, read_array
 from crawl.source import FileRef
 from store.errors import SkipError
@@ -28,7 +30,7 @@ __all__ = ["is_packed", "unpacked"]
 
 Found = dict[str, tuple[FileRef, TensorEntry]]
 
-_PARTS: Final = (".qweight", ".SCB", ".weight.absmax", ".weight_scale", ".weight_scale_inv")
+_PARTS: Final = (".qweight", ".weight_packed", ".SCB", ".weight.absmax", ".weight_scale", ".weight_scale_inv")
 _STATE: Final = ".weight.quant_state.bitsandbytes__"
 _MAX_STATE: Final = 1 << 16
 
@@ -47,9 +49,11 @@ def unpacked(found: Found, config: str | None, open_file: OpenFile, on_skip: OnS
     result = dict(found)
     second = _is_second_format(config)
     for name in sorted(name for name in found if name.endswith(_PARTS)):
+        if name not in result:
+            continue
         part = next(end for end in reversed(_PARTS) if name.endswith(end))
         module = name[: -len(part)]
-        main = f"{module}.qweight" if part == ".qweight" else f"{module}.weight"
+        main = name if part in (".qweight", ".weight_packed") else f"{module}.weight"
         if main not in found:
             continue
         file = found[main][0]
@@ -71,6 +75,7 @@ def _helpers(module: str, found: Found, part: str) -> list[str]:
     ends = {
         ".qweight": ("qzeros", "scales", "g_idx"),
         ".SCB": ("SCB", "weight_format"),
+        ".weight_packed": ("weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"),
         ".weight.absmax": tuple(
             f"weight.{end}" for end in ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
         ),
@@ -83,6 +88,7 @@ def _compose(part: str, module: str, found: Found, second: bool, open_file: Open
     makers: dict[str, Callable[[], TensorEntry]] = {
         ".qweight": lambda: _gptq_or_awq(module, found, second),
         ".SCB": lambda: _int8(module, found),
+        ".weight_packed": lambda: _packed_rows(module, found, open_file),
         ".weight.absmax": lambda: _four_bits(module, found, open_file),
     }
     return makers.get(part, lambda: _scaled(module, part, found))()
@@ -127,6 +133,31 @@ def _int8(module: str, found: Found) -> TensorEntry:
     shape = (entry.shape[0], entry.shape[1])
     values = ScaledWeights(weight, scale, shape, (1, shape[1]), 1 / 127)
     return TensorEntry(f"{module}.weight", "F32", entry.shape, entry.start, entry.stop, values, "int8")
+
+
+def _packed_rows(module: str, found: Found, open_file: OpenFile) -> TensorEntry:
+    entry = found[f"{module}.weight_packed"][1]
+    weight, scale = (_stored(module, end, found, 2) for end in ("weight_packed", "weight_scale"))
+    said = found.get(f"{module}.weight_shape")
+    if (
+        said is None
+        or said[1].elements != 2
+        or said[1].dtype not in ("I64", "I32")
+        or f"{module}.weight_zero_point" in found
+    ):
+        raise _bad(module, "weight_shape and no zero points", "another layout")
+    sizes = read_array(Stored(said[0], said[1].start, said[1].dtype), open_file, (2,))
+    rows, columns = int(sizes[0]), int(sizes[1])
+    words, parts = entry.shape[1], found[f"{module}.weight_scale"][1].shape
+    bits = 32 * words // columns if columns > 0 else 0
+    if bits not in (2, 4, 8) or entry.dtype != "I32" or rows != entry.shape[0] or columns * bits != 32 * words:
+        raise _bad(module, f"{rows} x {columns} values in int32", f"{entry.dtype} {list(entry.shape)}")
+    if parts[0] != rows or not parts[1] or columns % parts[1]:
+        raise _bad(module, f"a scale for each row or group of {rows} x {columns}", f"{list(parts)}")
+    values = ScaledWeights(
+        PackedRows(weight, bits), scale, (rows, columns), (1, columns // parts[1]), 1.0, (parts[0], parts[1])
+    )
+    return TensorEntry(f"{module}.weight", "F32", (rows, columns), entry.start, entry.stop, values, f"packed int{bits}")
 
 
 def _scaled(module: str, part: str, found: Found) -> TensorEntry:

@@ -12,7 +12,7 @@ from crawl.formats.entry import OpenFile, Values
 from crawl.formats.values import read_array
 from store.errors import SkipError
 
-__all__ = ["AwqWeights", "BlockWeights", "GptqWeights", "ScaledWeights"]
+__all__ = ["AwqWeights", "BlockWeights", "GptqWeights", "PackedRows", "ScaledWeights"]
 
 Floats = NDArray[np.float32]
 
@@ -120,6 +120,22 @@ def _awq_columns(fields: NDArray[np.float32]) -> NDArray[np.float32]:
     ordered = np.empty_like(fields)
     ordered[..., list(_AWQ_ORDER)] = fields
     return ordered.reshape(len(fields), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Values of `bits` in the int32 of `weight`, in order, less half of their range."""
+
+    weight: Values
+    bits: int
+
+    @property
+    def unit(self) -> int:
+        return 32 // self.bits
+
+    def read(self, open_file: OpenFile, first: int, count: int) -> NDArray[Any]:
+        words = self.weight.read(open_file, first // self.unit, count // self.unit)
+        return (_fields(words, self.bits) - np.float32(1 << (self.bits - 1))).reshape(-1)
 
 
 @dataclass(slots=True)
