@@ -33,6 +33,11 @@ _CONFIG_BYTES: Final = 1 << 20
 _BUDGET_BYTES: Final = 4
 """Bytes a value that a budget is reckoned in, whatever is stored: a float32 and a bfloat16 copy are probed alike."""
 
+_LEAVES_OUT: Final = frozenset(
+    ("empty_tensor", "not_finite", "unknown_dtype", "bad_quantization", "unsupported_layout", "too_large")
+)
+"""Reasons for which a tensor is left out while it is read, and the rest of its model is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class SketchedModel:
@@ -96,7 +101,7 @@ def _sketch_files(
             try:
                 sketches.append(_sketch_entry(readers, file, entry, canonical[entry.name], plan, form))
             except SkipError as error:
-                if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
+                if error.reason not in _LEAVES_OUT:
                     raise
                 skipped.append(Skipped(ref.name, ref.revision, file.path, "tensor", error.reason, str(error)))
     sketches.sort(key=lambda sketch: sketch.tensor)

@@ -19,6 +19,7 @@ from safetensors.torch import save_file as save_torch
 
 from crawl.folder import FolderSource
 from crawl.formats.entry import TensorEntry
+from crawl.model_sketch import sketch_model
 from crawl.readers import Readers
 from crawl.shards import model_weights
 from crawl.source import FileRef
@@ -214,6 +215,20 @@ def test_parts_that_do_not_fit_cost_their_tensor(tmp_path: Path, change: dict[st
     with loaded(tmp_path, good | change) as found:
         assert set(found.entries) == {"n.weight"}
         assert found.left_out == {"l.qweight": "bad_quantization"}
+
+
+def test_an_index_out_of_its_groups_costs_its_tensor(tmp_path: Path) -> None:
+    """It is found while the values are read."""
+    parts: dict[str, Array] = {
+        f"layers.{at}.qweight": np.arange(8 * 32, dtype=np.int32).reshape(8, 32) for at in range(2)
+    }
+    for at in range(2):
+        parts |= {f"layers.{at}.qzeros": np.ones((4, 4), np.int32), f"layers.{at}.scales": np.ones((4, 32), np.float16)}
+    with loaded(tmp_path, parts | {"layers.1.g_idx": np.full(64, 9, np.int32)}):
+        source = FolderSource(tmp_path)
+        found = sketch_model(source, model(source, "m"), budget=0)
+    assert [sketch.source_name for sketch in found.model.sketches] == ["layers.0.weight"]
+    assert [row.reason for row in found.skipped] == ["bad_quantization"]
 
 
 @pytest.mark.parametrize(
