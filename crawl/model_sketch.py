@@ -11,15 +11,15 @@ from typing import Final
 
 from blake3 import blake3
 
-from crawl.architecture import architecture_key, backbone, canonical_names, role
+from crawl.architecture import adapter_key, architecture_key, backbone, canonical_names, role
 from crawl.claims import read_claims
 from crawl.described import Described
 from crawl.plan import Plan, TensorPlan, make_plan, within_budget
 from crawl.readers import Readers
 from crawl.safetensors_file import TensorEntry
-from crawl.shards import model_tensors
+from crawl.shards import model_weights
 from crawl.sketch import sketch_tensor
-from crawl.source import FileRef, ModelRef, RangeReader, Source
+from crawl.source import FileRef, ModelRef, Source
 from store.dtypes import DTYPES
 from store.errors import RetryError, SkipError
 from store.format import SketchFormat
@@ -34,6 +34,11 @@ _CARD_BYTES: Final = 256 << 10
 _CONFIG_BYTES: Final = 1 << 20
 _BUDGET_BYTES: Final = 4
 """Bytes a value that a budget is reckoned in, whatever is stored: a float32 and a bfloat16 copy are probed alike."""
+
+_LEAVES_OUT: Final = frozenset(
+    ("empty_tensor", "not_finite", "unknown_dtype", "bad_quantization", "unsupported_layout", "too_large")
+)
+"""Reasons for which a tensor is left out while it is read, and the rest of its model is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,8 @@ def _sketch_files(
 
     listed = source.listed_files(ref) if isinstance(source, Described) else None
     files = source.files(ref) if listed is None else listed
-    found = model_tensors(source, ref, files, left_out, readers)
+    weights = model_weights(source, ref, files, left_out, readers)
+    found = weights.tensors
     entries = {entry.name: (file, entry) for file, entry in found}
     if not entries:
         raise SkipError("no_tensors", f"{ref.name}: the weight files hold no tensor that can be read")
@@ -97,20 +103,21 @@ def _sketch_files(
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
             try:
-                sketches.append(_sketch_entry(readers(file), entry, canonical[entry.name], plan, whole))
+                sketches.append(_sketch_entry(readers, file, entry, canonical[entry.name], plan, whole))
             except SkipError as error:
-                if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
+                if error.reason not in _LEAVES_OUT:
                     raise
                 skipped.append(Skipped(ref.name, ref.revision, file.path, "tensor", error.reason, str(error)))
     sketches.sort(key=lambda sketch: sketch.tensor)
     _check_usable(ref, sketches, shapes, skipped)
+    body = sorted(shapes) if weights.adapter else backbone(shapes)
     weight_files = {file.path: file.size for file, _ in found}
     return SketchedModel(
         Model(
             name=ref.name,
             revision=ref.revision,
             source=source.label,
-            architecture=architecture_key(shapes),
+            architecture=adapter_key(shapes) if weights.adapter else architecture_key(shapes),
             dtype=_main_dtype(sketches),
             tensors=len(sketches),
             parameters=sum(sketch.elements for sketch in sketches),
@@ -121,9 +128,12 @@ def _sketch_files(
             modified_at=ref.modified_at,
             sketches=tuple(sketches),
             claims=_claims(source, ref, {file.path for file in files}),
+            format=weights.format,
+            quantization=_quantization(entries, sketches),
+            kind="adapter" if weights.adapter else "model",
         ),
         (*skipped, *_zero_tensors(ref, sketches)),
-        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in backbone(shapes)),
+        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in body),
     )
 
 
@@ -131,18 +141,18 @@ def _bytes_of(entry: TensorEntry, plan: TensorPlan, whole: bool) -> tuple[int, i
     """Which bytes of its file the sketch of a tensor needs; None where only who decodes them knows."""
     if whole or plan.run is None:
         return entry.start, entry.stop
-    itemsize = DTYPES[entry.dtype].itemsize
-    if entry.stop - entry.start != entry.elements * itemsize:
+    if entry.values is not None:
+        # Also where as many bytes are stored: a transposed tensor has its run all over them.
         return None
+    itemsize = DTYPES[entry.dtype].itemsize
     return entry.start + plan.run[0] * itemsize, entry.start + plan.run[1] * itemsize
 
 
-def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, whole: bool) -> TensorSketch:
-    def read(offset: int, buffer: memoryview) -> None:
-        reader.read_into(entry.start + offset, buffer)
-
+def _sketch_entry(
+    readers: Readers, file: FileRef, entry: TensorEntry, name: str, plan: Plan, whole: bool
+) -> TensorSketch:
     return sketch_tensor(
-        read,
+        entry.opened(readers, file),
         tensor=name,
         source_name=entry.name,
         dtype=entry.dtype,
@@ -190,6 +200,14 @@ def _main_dtype(sketches: Sequence[TensorSketch]) -> str:
     for sketch in sketches:
         counts[sketch.dtype] += sketch.elements
     return min(counts, key=lambda dtype: (-counts[dtype], dtype))
+
+
+def _quantization(entries: Mapping[str, tuple[FileRef, TensorEntry]], sketches: Sequence[TensorSketch]) -> str | None:
+    """How most values are stored, where that is not as they are."""
+    counts: Counter[str | None] = Counter()
+    for sketch in sketches:
+        counts[entries[sketch.source_name][1].stored] += sketch.elements
+    return min(counts, key=lambda kind: (-counts[kind], kind or "")) if counts else None
 
 
 def _content_hash(sketches: Sequence[TensorSketch]) -> str:

@@ -96,6 +96,12 @@ class Model:
     modified_at: datetime | None
     sketches: tuple[TensorSketch, ...] = field(repr=False)
     claims: tuple[Claim, ...] = ()
+    format: str = "safetensors"
+    """safetensors, torch, flax, keras, gguf or onnx."""
+    quantization: str | None = None
+    """How most values are stored, where not as floats: Q4_K, gptq4, awq4, nf4, int8, ..."""
+    kind: str = "model"
+    """model, or adapter: differences from a base."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,3 +42,9 @@ insert into placements
         i.valid_from_run,
         i.valid_to_run
     from inferred i;
+
+-- Only safetensors were read, and no adapters.
+alter table models add column format varchar;
+alter table models add column quantization varchar;
+alter table models add column kind varchar;
+update models set format = 'safetensors', kind = 'model';

@@ -14,7 +14,10 @@ create table models (
     modified_at timestamp,
     shard varchar not null,
     added_run integer not null,
-    removed_run integer
+    removed_run integer,
+    format varchar,
+    quantization varchar,
+    kind varchar
 );
 comment on table models is 'One row for each revision of a model that was ingested. (source, name) is unique among rows with removed_run null.';
 comment on column models.model_id is 'Counts from 1 in order of arrival.';
@@ -33,3 +36,6 @@ comment on column models.modified_at is 'UTC, as the source says; null where it 
 comment on column models.shard is 'Parquet file with its sketches, relative to the graph. Its name ends in its checksum: 32 hex digits, the first 16 bytes of BLAKE3 of the file.';
 comment on column models.added_run is 'Run that ingested it.';
 comment on column models.removed_run is 'Run that found it gone or replaced by a newer revision; null while it is live.';
+comment on column models.format is 'Format of the weight files: safetensors, torch, flax, keras, gguf or onnx.';
+comment on column models.quantization is 'How the file stores most values, where that is not dtype: Q4_K, gptq4, awq4, nf4, int8, lora 16, ...; null where values are stored as they are.';
+comment on column models.kind is 'model, or adapter: its tensors are differences from a base, and it is in no tree.';

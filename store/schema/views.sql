@@ -1,6 +1,31 @@
 create view live_models as
-    select * exclude (removed_run) from models where removed_run is null;
-comment on view live_models is 'Models that the graph holds now, latest revision each.';
+    select * exclude (removed_run) from models where removed_run is null and kind = 'model';
+comment on view live_models is 'Models that the graph holds now, latest revision each; adapters are in live_adapters.';
+
+create view live_adapters as
+    select * exclude (removed_run) from models where removed_run is null and kind = 'adapter';
+comment on view live_adapters is 'Adapters that the graph holds now, latest revision each: their tensors are differences from a base.';
+
+create view adapters as
+    with said as (select distinct a.model_id, k.value from live_adapters a left join claims k on k.model_id = a.model_id and k.field = 'base_model')
+    select
+        a.name as adapter,
+        s.value as declared_base,
+        b.name as base,
+        b.name is not null and not exists (
+            from tensors t
+            where t.architecture = a.architecture and t.role not in ('head', 'embedding') and not exists (
+                from tensors of_base
+                where of_base.architecture = b.architecture and of_base.tensor = t.tensor and of_base.shape = t.shape
+            )
+        ) as fits,
+        a.tensors,
+        a.revision,
+        a.source
+    from live_adapters a
+    join said s using (model_id)
+    left join live_models b on b.name = s.value;
+comment on view adapters is 'One row for each live adapter and base that it declares (null where none); base is that model where the graph holds it, and fits says that it has all matrices that the adapter tunes, in their shapes.';
 
 create view nodes as
     select model_id as node_id, name, source, content_hash, false as inferred from models
