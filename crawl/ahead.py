@@ -45,7 +45,8 @@ def requests_for(wanted: Iterable[Range], gap: int = GAP, largest: int = LARGEST
 class Ahead:
     """Reads `requests` of one file through `fetch`, on the threads of `pool`; what lies in none of them by `reader`.
 
-    Reads ascend: what ends before one of them begins is let go. Raises what `fetch` and `reader` raise.
+    Reads ascend: what ends before one of them begins is let go. One tensor at a time is read, and what it reads beside
+    its own bytes (scales that lie elsewhere) lets go of nothing. Raises what `fetch` and `reader` raise.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Ahead:
         self._todo = deque(requests)
         self._coming: deque[tuple[int, int, Future[memoryview]]] = deque()
         self._waiting = 0
+        self._own: Range | None = None
         self._ask()
 
     @property
@@ -66,8 +68,15 @@ class Ahead:
     def prefetch(self, start: int, stop: int) -> None:
         """Nothing: what will be read is planned."""
 
+    def turn_to(self, start: int, stop: int) -> None:
+        """The tensor that is read now has these bytes as its own."""
+        self._own = start, stop
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill the whole of `buffer` with the bytes from `offset`."""
+        if self._own is not None and not self._own[0] <= offset < self._own[1]:
+            self._reader.read_into(offset, buffer)
+            return
         target = buffer.cast("B") if buffer.nbytes else buffer
         filled = 0
         while filled < target.nbytes:

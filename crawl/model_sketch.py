@@ -98,10 +98,12 @@ def _sketch_files(
     for file, group in _by_file(found).items():
         wanted = [entry for entry in group if canonical[entry.name] in chosen]
         spans = (_bytes_of(entry, plan.tensors[canonical[entry.name]], whole) for entry in wanted)
-        readers.plan(file, [span for span in spans if span is not None])
+        plain = all(entry.values is None for entry in wanted)
+        readers.plan(file, [span for span in spans if span is not None], in_order=plain)
         for entry in wanted:
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
+            readers.turn_to(entry.start, entry.stop)
             try:
                 sketches.append(_sketch_entry(readers, file, entry, canonical[entry.name], plan, whole))
             except SkipError as error:

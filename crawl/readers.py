@@ -67,10 +67,11 @@ class Readers:
             self._open[file.path] = SharedReader(self._source.open(self._model, file))
         return self._open[file.path]
 
-    def plan(self, file: FileRef, wanted: Iterable[tuple[int, int]]) -> None:
+    def plan(self, file: FileRef, wanted: Iterable[tuple[int, int]], *, in_order: bool = True) -> None:
         """Announce that this file will be read now, the `wanted` byte ranges (start, stop) of it in ascending order.
 
-        Of a remote file they are on their way before they are read. A local one has nothing to wait for.
+        Of a remote file they are on their way before they are read. A local one has nothing to wait for. Not `in_order`
+        says that other bytes are read between them.
         """
         if self._ahead is not None:
             self._ahead.close()
@@ -79,7 +80,7 @@ class Readers:
         if not self._source.remote:
             return
         requests = requests_for((max(start, min(_HEAD, file.size)), stop) for start, stop in wanted)
-        if len(requests) <= 1:
+        if not requests or (in_order and len(requests) == 1):
             for start, stop in requests:
                 reader.prefetch(start, stop)
             return
@@ -87,6 +88,11 @@ class Readers:
             self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ranges")
         self._planned = file.path
         self._ahead = Ahead(reader, requests, lambda start, stop: self._fetch(file, start, stop), self._pool)
+
+    def turn_to(self, start: int, stop: int) -> None:
+        """Announce that the tensor with these bytes of the planned file is read next."""
+        if self._ahead is not None:
+            self._ahead.turn_to(start, stop)
 
     def _fetch(self, file: FileRef, start: int, stop: int) -> memoryview:
         data = memoryview(bytearray(stop - start))
