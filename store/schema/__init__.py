@@ -23,6 +23,8 @@ TABLES: Final = (
     "components",
     "placements",
     "skipped",
+    "repositories",
+    "listings",
 )
 
 

@@ -37,6 +37,11 @@ create view placements as
 
 create view skipped as from present.skipped where run_id <= {run};
 
+-- What a Hub says now: what it said then is not kept.
+create view repositories as from present.repositories;
+
+create view listings as from present.listings;
+
 create table components as
     with recursive
     held as (select child_id, parent_id from edges where valid_to_run is null),
