@@ -131,7 +131,7 @@ def _insert(writer: GraphWriter, ref: ModelRef, model_id: int) -> None:
             ref.name,
             ref.revision,
             SOURCE,
-            ref.created_at and ref.created_at.replace(tzinfo=None),
+            created,
             writer.run_id,
         ],
     )
