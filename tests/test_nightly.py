@@ -156,15 +156,16 @@ def test_tokens_are_in_no_output_no_log_and_no_file(models: Path, tmp_path: Path
         return next((answer() for part, answer in answers.items() if part in request.url.path), None)
 
     with HubServer(models, faults=careless) as hub:
-        address = hub.url.replace("://", f"://me:{PASSWORD}@") if with_password else hub.url
+        secret = hub.url.replace("://", f"://me:{PASSWORD}@")
+        address = secret if with_password else hub.url
         environment = {**ENVIRONMENT, "HF_TOKEN": TOKEN, "HF_ENDPOINT": address}
         text = run_in(tmp_path, environment, [*IMPATIENT, "nightly", "hub", "--json"])
         assert set(json.loads(text[0])["skipped_reasons"]) >= {"gated", "refused", "bad_answer", "unavailable"}
         for words in (["runs"], ["skipped"], ["sql", "from repositories"], ["check"]):
             text.append(call(*words, "--json", graph=tmp_path / "graph").output)
         for wrong in (
-            [address],
-            ["hub:" + address, "--endpoint", "http://x.test"],
+            [secret],
+            ["hub:" + secret, "--endpoint", "http://x.test"],
             [f"ftp://a:{PASSWORD}@h/?t={TOKEN}"],
         ):
             text.append(call("nightly", *wrong, graph=tmp_path / "graph").output)
