@@ -130,14 +130,14 @@ class HubSource:
             yield ListedPage(models, [each for each in found if isinstance(each, SkippedModel)], date)
 
     def ask(self, name: str) -> Listed | Gone | SkippedModel:
-        """What has become of one repository, in one request (two when it was renamed).
+        """What has become of one repository, in one request (two when it was renamed). A mirror's cache is not asked.
 
         A Hub answers 401 to who has no token, and 404 to who has one, for what is deleted and what is private alike:
         "private" and "deleted" are what it answered. Raises RetryError when it does not answer.
         """
         try:
-            url = f"{self._http.endpoint}/api/models/{_checked(name)}"
-            row = self._http.json(url, {"expand": self._expand}).content
+            url = f"{self._lists.endpoint}/api/models/{_checked(name)}"
+            row = self._lists.json(url, {"expand": self._expand}).content
         except RefusedError as error:
             if error.reason == "vanished":
                 return Gone("deleted" if error.status in (404, 410) else "private", str(error))
@@ -216,7 +216,9 @@ class HubSource:
                 raise RetryError(f"the list broke off after {came} models: {error}", error.wait_s) from error
             raise StopError(f"{self.label} cannot be read: {error}; check the address and the network") from error
         except SkipError as error:
-            mirror = isinstance(error, RefusedError) and error.status in (404, 405) and self._lists is self._http
+            # One that has no list says so in its own way: olah looks for a repository that is called "models".
+            unknown = isinstance(error, RefusedError) and (error.reason == "vanished" or error.status == 405)
+            mirror = unknown and self._lists is self._http
             todo = "; if it is a mirror, name the Hub that has the list with --listing URL" if mirror else ""
             raise StopError(f"{self.label} cannot be listed: {error}{todo}") from error
 
@@ -245,7 +247,7 @@ class HubSource:
 
     def _ask_sha(self, name: str) -> object:
         """The commit of a model whose row has none: older Hubs do not put it there."""
-        answer = self._http.json(f"{self._http.endpoint}/api/models/{name}").content
+        answer = self._lists.json(f"{self._lists.endpoint}/api/models/{name}").content
         return answer.get("sha") if isinstance(answer, dict) else None
 
 

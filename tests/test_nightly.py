@@ -169,8 +169,7 @@ def test_tokens_are_in_no_output_no_log_and_no_file(models: Path, tmp_path: Path
             [f"ftp://a:{PASSWORD}@h/?t={TOKEN}"],
         ):
             text.append(call("nightly", *wrong, graph=tmp_path / "graph").output)
-        hub.counted.faults = None
-        with serving(tmp_path / "graph", "hub", "--now", real=True, env=environment) as schedule:
+        with serving(tmp_path / "graph", "hub", "--now", env=environment, ingest="source.ask('org/m3')") as schedule:
             schedule.wait_for("holds ")
             schedule.stop()
         hub.counted.faults = lambda request: Response(f"<{TOKEN}>")
