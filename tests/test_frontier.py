@@ -110,7 +110,7 @@ def night(hub: ListedHub, writer: GraphWriter, step: tuple[Any, ...]) -> None:
 def test_after_a_calm_night_the_graph_holds_what_the_hub_shows(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawl.frontier, "SMALL_PAGES", pages)
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(STEPS, st.integers(1, 4))
     def law(steps: list[tuple[Any, ...]], page_size: int) -> None:
         writer = in_memory()
