@@ -23,7 +23,9 @@ from store.records import Claim
 __all__ = ["Described", "Description", "Descriptions", "FirstBytes"]
 
 KEPT: Final = 20_000
-"""Models that are remembered, of a list that may be a million long."""
+"""Models that are remembered, of a list that may be a million long: the first ones, for they are read first."""
+IN_USE: Final = 1_000
+"""Models that are remembered after they were asked about: those that are being read."""
 WAITING: Final = 256
 """Files whose first bytes wait."""
 MAX_FILES: Final = 1000
@@ -59,14 +61,15 @@ class Described(Protocol):
 
 
 class Descriptions:
-    """What the latest rows of a list said. Safe to share between threads."""
+    """What rows of a list said. Safe to share between threads."""
 
     EXPAND: Final = ("siblings", "cardData", "tags", "author", "library_name", "pipeline_tag")
     """What to ask a list for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Description] = OrderedDict()
+        self._ahead: dict[str, Description] = {}
+        self._in_use: OrderedDict[str, Description] = OrderedDict()
 
     def note(self, name: str, revision: str, row: Mapping[str, Any]) -> None:
         """Remember a row; one that says nothing of cards is nothing to remember."""
@@ -74,14 +77,17 @@ class Descriptions:
             return
         described = Description(revision, _files(row.get("siblings")), listed_claims(row))
         with self._lock:
-            self._known[name] = described
-            self._known.move_to_end(name)
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
+            self._in_use.pop(name, None)
+            if name in self._ahead or len(self._ahead) < KEPT:
+                self._ahead[name] = described
 
     def of(self, model: ModelRef) -> Description | None:
         with self._lock:
-            found = self._known.get(model.name)
+            found = self._ahead.pop(model.name, None) or self._in_use.get(model.name)
+            if found is not None:
+                self._in_use[model.name] = found
+                while len(self._in_use) > IN_USE:
+                    self._in_use.popitem(last=False)
         return found if found is not None and found.revision == model.revision else None
 
 

@@ -40,6 +40,9 @@ _LEAVES_OUT: Final = frozenset(
 )
 """Reasons for which a tensor is left out while it is read, and the rest of its model is kept."""
 
+_SAID: Final = frozenset(("stopped", "over_budget", "gated", "disabled", "vanished", "refused"))
+"""Reasons that are not about what a file holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class SketchedModel:
@@ -59,23 +62,41 @@ def sketch_model(
     network failed.
     """
     form = form or SketchFormat()
+    listed = source.listed_files(ref) if isinstance(source, Described) else None
+    if listed is not None:
+        try:
+            return _sketch_with(source, ref, listed, budget, form, stop)
+        except SkipError as error:
+            if error.reason in _SAID:
+                raise
+            # A list of models gives no digests. With those of its own list, another file in its place is told from it.
+    return _sketch_with(source, ref, source.files(ref), budget, form, stop)
+
+
+def _sketch_with(
+    source: Source, ref: ModelRef, files: Sequence[FileRef], budget: int, form: SketchFormat, stop: Event | None
+) -> SketchedModel:
     readers = Readers(source, ref)
     try:
-        return _sketch_files(source, ref, readers, budget, form, stop)
+        return _sketch_files(source, ref, files, readers, budget, form, stop)
     finally:
         readers.close()
 
 
 def _sketch_files(
-    source: Source, ref: ModelRef, readers: Readers, budget: int, form: SketchFormat, stop: Event | None
+    source: Source,
+    ref: ModelRef,
+    files: Sequence[FileRef],
+    readers: Readers,
+    budget: int,
+    form: SketchFormat,
+    stop: Event | None,
 ) -> SketchedModel:
     skipped: list[Skipped] = []
 
     def left_out(path: str, tensor: str, why: SkipError) -> None:
         skipped.append(Skipped(ref.name, ref.revision, path, "tensor", why.reason, f"{tensor}: {why}"))
 
-    listed = source.listed_files(ref) if isinstance(source, Described) else None
-    files = source.files(ref) if listed is None else listed
     weights = model_weights(source, ref, files, left_out, readers)
     found = weights.tensors
     entries = {entry.name: (file, entry) for file, entry in found}

@@ -49,16 +49,23 @@ def test_only_what_is_simple_is_taken_from_a_list(files: tuple[str, ...], only: 
 
 def test_what_is_remembered_is_of_one_revision_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(described, "KEPT", 2)
+    monkeypatch.setattr(described, "IN_USE", 1)
     known = Descriptions()
+    row = {"siblings": [{"rfilename": "x"}, {"rfilename": "../x"}, {"rfilename": 7}, 7], "tags": ["t"]}
     for name in ("a/a", "b/b", "a/a", "c/c"):
-        known.note(
-            name, SHA, {"siblings": [{"rfilename": "x"}, {"rfilename": "../x"}, {"rfilename": 7}, 7], "tags": ["t"]}
-        )
-    known.note("d/d", SHA, {"id": "d/d"})
-    assert known.of(ModelRef("b/b", SHA)) is None
-    assert known.of(ModelRef("d/d", SHA)) is None
+        known.note(name, SHA, row)
+    # The first of a list are read first, so they stay.
+    assert known.of(ModelRef("c/c", SHA)) is None
     assert known.of(ModelRef("a/a", "1" * 40)) is None
-    assert known.of(ModelRef("a/a", SHA)) == Description(SHA, ("x",), (Claim("tags", "t", "hub"),))
+    for _ in range(2):
+        assert known.of(ModelRef("a/a", SHA)) == Description(SHA, ("x",), (Claim("tags", "t", "hub"),))
+    # One that was asked about makes room.
+    known.note("c/c", SHA, row)
+    assert known.of(ModelRef("c/c", SHA)) is not None
+    assert known.of(ModelRef("a/a", SHA)) is None
+    assert known.of(ModelRef("b/b", SHA)) is not None
+    known.note("d/d", SHA, {"id": "d/d"})
+    assert known.of(ModelRef("d/d", SHA)) is None
     many = [{"rfilename": f"{n}.txt"} for n in range(described.MAX_FILES + 1)]
     known.note("e/e", SHA, {"siblings": many, "cardData": "no object"})
     assert known.of(ModelRef("e/e", SHA)) == Description(SHA, (), ())

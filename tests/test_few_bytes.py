@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crawl import ahead
+from crawl import ahead, pace
 from crawl.ahead import Ahead, requests_for
 from crawl.folder import FolderSource
 from crawl.hub import HubSource
@@ -170,6 +170,18 @@ def test_what_waits_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
             reader.read_into(at, memoryview(bytearray(5)))
             assert len(asked) <= at // 10 + 2
     assert asked == [*range(0, 90, 10), 90]
+
+
+def test_a_hub_that_bears_one_request_at_a_time_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No range waits for another one while it holds the only turn."""
+    monkeypatch.setattr(pace, "FIRST_AT_ONCE", 1.0)
+    monkeypatch.setattr(pace, "MOST_AT_ONCE", 1)
+    with HubServer(root) as hub:
+        source = HubSource(hub.url, "hf_test")
+        refs = [each for each in source.models() if isinstance(each, ModelRef)]
+        with ThreadPoolExecutor(2) as pool:
+            models = pool.map(lambda ref: sketch_model(source, ref, budget=BUDGET, form=FORM).model, refs)
+            assert {model.name: len(model.sketches) for model in models} == {"o/long": 12, "o/short": 12}
 
 
 RANGES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 60)).map(lambda r: (r[0], r[0] + r[1])), max_size=12)

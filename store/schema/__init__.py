@@ -25,6 +25,8 @@ TABLES: Final = (
     "skipped",
     "touched",
     "memory",
+    "repositories",
+    "listings",
 )
 
 _VIEWS: Final = ("views", "audit")

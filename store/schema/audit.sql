@@ -1,12 +1,30 @@
 create view renames as
-    -- What is gone under one name and is there under another one, at the same commit: who moves a repository keeps it.
-    select o.source, o.name, n.name as renamed_to
-    from models o
-    join live_models n on n.source = o.source and n.revision = o.revision and n.name <> o.name
-    where o.removed_run is not null
-        and not exists (from live_models l where l.source = o.source and l.name = o.name)
-    qualify row_number() over (partition by o.source, o.name order by o.model_id desc, n.model_id desc) = 1;
-comment on view renames is 'Names that models of the graph have had, and the models that they are now: gone under one name and live under another with the same revision in the same source.';
+    with recursive
+    -- What the Hub itself says, over several renames.
+    moved(source, name, renamed_to) as (
+        select source, name, moved_to from repositories where state = 'renamed' and moved_to is not null
+        union
+        select m.source, m.name, r.moved_to
+        from moved m
+        join repositories r on r.source = m.source and r.name = m.renamed_to
+        where r.state = 'renamed' and r.moved_to is not null
+    ),
+    found as (
+        select m.source, m.name, m.renamed_to, 1 as told, n.model_id as old_id, n.model_id as new_id
+        from moved m
+        join live_models n on n.source = m.source and n.name = m.renamed_to and n.name <> m.name
+        union all
+        -- What is gone under one name and is there under another one, at the same commit: who moves a repository keeps it.
+        select o.source, o.name, n.name, 0, o.model_id, n.model_id
+        from models o
+        join live_models n on n.source = o.source and n.revision = o.revision and n.name <> o.name
+        where o.removed_run is not null
+    )
+    select f.source, f.name, f.renamed_to
+    from found f
+    where not exists (from live_models l where l.source = f.source and l.name = f.name)
+    qualify row_number() over (partition by f.source, f.name order by f.told desc, f.old_id desc, f.new_id desc) = 1;
+comment on view renames is 'Names that models of the graph have had, and the models that they are now: renamed as the Hub says (repositories), or gone under one name and live under another with the same revision in the same source.';
 
 create view licenses as
     -- From free to strict. What is not here (other, unknown, a name of its own) says nothing.

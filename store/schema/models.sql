@@ -21,7 +21,7 @@ create table models (
 );
 comment on table models is 'One row for each revision of a model that was ingested. (source, name) is unique among rows with removed_run null.';
 comment on column models.model_id is 'Counts from 1 in order of arrival.';
-comment on column models.name is 'org/name on the Hub, the path below the source for folders.';
+comment on column models.name is 'org/name on the Hub, the path below the source for folders. A repository that was renamed has its present name on all its revisions.';
 comment on column models.revision is 'Commit sha on the Hub and in a cache; for a folder a digest of file names, sizes and modification times.';
 comment on column models.source is 'folder:PATH, cache:PATH or hub:URL.';
 comment on column models.architecture is 'References architectures.';
