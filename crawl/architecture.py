@@ -16,7 +16,7 @@ from typing import Final
 
 from blake3 import blake3
 
-__all__ = ["ARCHITECTURE_VERSION", "Shape", "architecture_key", "backbone", "canonical_names", "role"]
+__all__ = ["ARCHITECTURE_VERSION", "Shape", "adapter_key", "architecture_key", "backbone", "canonical_names", "role"]
 
 ARCHITECTURE_VERSION: Final = 1
 
@@ -145,5 +145,13 @@ def architecture_key(shapes: Mapping[str, Shape]) -> str:
     """16 hex digits over the backbone's canonical names and shapes; `shapes` is keyed by canonical name."""
     digest = blake3(f"modelkin architecture {ARCHITECTURE_VERSION}\n".encode())
     for name in backbone(shapes):
+        digest.update(f"{name} {'x'.join(map(str, shapes[name]))}\n".encode())
+    return digest.hexdigest(length=8)
+
+
+def adapter_key(shapes: Mapping[str, Shape]) -> str:
+    """16 hex digits over all canonical names and shapes that an adapter tunes; never the key of a model's."""
+    digest = blake3(f"modelkin adapter {ARCHITECTURE_VERSION}\n".encode())
+    for name in sorted(shapes):
         digest.update(f"{name} {'x'.join(map(str, shapes[name]))}\n".encode())
     return digest.hexdigest(length=8)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter, deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from threading import Event
 from time import monotonic
 from typing import Final
 
+from crawl.frontier import Frontier
+from crawl.listing import Listing
 from crawl.model_sketch import Backbone, SketchedModel, sketch_model
 from crawl.names import escaped
+from crawl.sketching import sketched
 from crawl.source import ModelRef, SkippedModel, Source
-from store.errors import RetryError, SkipError
-from store.format import SketchFormat
+from store.errors import RetryError, StopError
 from store.progress import Progress
 from store.records import Model, Skipped
 from store.writer import GraphWriter
@@ -29,6 +27,12 @@ BATCH_BYTES: Final = 32 << 20
 """A batch is committed at this many models or bytes of samples: what a kill can lose."""
 BATCH_SECONDS: Final = 20.0
 """...or when this much time has passed."""
+
+PASSES: Final = 3
+"""How often in a run a model of a remote source is read that failed for a reason of `PASSING`."""
+PASSING: Final = frozenset({"unavailable", "changed_while_reading", "no_ranges", "bad_answer"})
+MOST_UNAVAILABLE: Final = 16
+"""So many in a row, and it is not the models."""
 
 
 @dataclass(slots=True)
@@ -52,7 +56,14 @@ class _Batch:
     models: list[Model] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     backbones: dict[str, Backbone] = field(default_factory=dict)
+    outcomes: list[tuple[ModelRef, str | None]] = field(default_factory=list)
     bytes: int = 0
+    begun: float = field(default_factory=monotonic)
+
+    def is_full(self) -> bool:
+        return (
+            len(self.models) >= BATCH_MODELS or self.bytes >= BATCH_BYTES or monotonic() - self.begun >= BATCH_SECONDS
+        )
 
 
 def ingest(
@@ -62,16 +73,38 @@ def ingest(
 
     `budget` is in bytes a model for remote sources (0 = everything); local files are read whole. `complete` says that
     the listing covers the source, so that models missing from it are removed. A model that cannot be read leaves a row
-    in `skipped` and stops nothing. Raises StopError when the source cannot be listed or the graph cannot be written.
+    in `skipped` and stops nothing; of a remote source it is tried again at the end. Raises StopError when the source
+    cannot be listed or the graph cannot be written; what was read until then is kept.
     """
-    report = IngestReport()
     started = monotonic()
     known = writer.known()
+    report = IngestReport()
+    reading = _Reading(source, writer, report, known, budget, progress, workers)
+    if isinstance(source, Listing):
+        lost = [name for name, revision in known.items() if not revision]
+        frontier = Frontier(source, writer, source.label, complete=complete, lost=lost, progress=progress)
+        frontier.refresh()
+        report.seen, report.unchanged = frontier.counts()
+        report.seen += len(frontier.skipped)
+        report.skipped += len(frontier.skipped)
+        writer.skip([_skipped(item, "model") for item in frontier.skipped.values()])
+        report.removed = frontier.removed
+        reading.frontier = frontier
+        reading.read(frontier.queue())
+    else:
+        _ingest_all(source, writer, reading, complete, progress)
+    progress.finish()
+    report.requests = source.requests
+    report.seconds = monotonic() - started
+    return report
+
+
+def _ingest_all(source: Source, writer: GraphWriter, reading: _Reading, complete: bool, progress: Progress) -> None:
+    """Follow a list from its beginning to its end, and read on the way."""
+    report, known = reading.report, reading.known
     dates: dict[str, datetime] = {}
     found: set[str] = set()
     listed: set[str] = set()
-    skipped_before: list[Skipped] = []
-
     broken_off: list[RetryError] = []
 
     def listing() -> Iterator[ModelRef | SkippedModel]:
@@ -91,12 +124,10 @@ def ingest(
                 report.skipped += scope == "model"
                 # What is there but cannot be read today is not gone.
                 found.add(item.name)
-                skipped_before.append(
-                    Skipped(escaped(item.name), item.revision, item.path, scope, item.reason, item.message)
-                )
+                reading.batch.skipped.append(_skipped(item, scope))
             elif item.name in found:
                 report.skipped += 1
-                skipped_before.append(
+                reading.batch.skipped.append(
                     Skipped(item.name, item.revision, None, "model", "duplicate_name", f"{item.name}: listed twice")
                 )
             else:
@@ -110,89 +141,109 @@ def ingest(
                 else:
                     yield item
 
-    progress.start("reading models", None)
-    limit = budget if source.remote else 0
-    # Closed here and now when anything fails: a traceback that somebody keeps must not keep threads reading.
-    with closing(_sketched(source, wanted(), limit, writer.form, workers)) as results:
-        for batch in _batches(results, report, known, progress):
-            writer.add(batch.models, [*skipped_before, *batch.skipped], batch.backbones)
-            skipped_before.clear()
-    writer.add([], skipped_before, {})
+    reading.read(wanted())
     writer.redate(dates)
     if complete and not broken_off:
-        gone = sorted(set(known) - found)
-        writer.remove(gone)
-        report.removed = len(gone)
-    progress.finish()
-    report.requests = source.requests
-    report.seconds = monotonic() - started
-    return report
+        report.removed = len(writer.remove(sorted(set(known) - found)))
 
 
-def _sketched(
-    source: Source, refs: Iterator[ModelRef], budget: int, form: SketchFormat, workers: int | None
-) -> Generator[tuple[ModelRef, SketchedModel | Skipped]]:
-    """Sketch models on a few threads (the kernels and the hashing release the GIL), in the order of the listing."""
-    count = workers or min(8, max(2, os.cpu_count() or 2))
-    pending: deque[tuple[ModelRef, Future[SketchedModel | Skipped]]] = deque()
-    stop = Event()
-    with ThreadPoolExecutor(count, thread_name_prefix="sketch") as pool:
-        try:
-            for ref in refs:
-                pending.append((ref, pool.submit(_attempt, source, ref, budget, form, stop)))
-                if len(pending) > 2 * count:
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            while pending:
-                first, future = pending.popleft()
-                yield first, future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+def _skipped(item: SkippedModel, scope: str) -> Skipped:
+    return Skipped(escaped(item.name), item.revision, item.path, scope, item.reason, item.message)
 
 
-def _attempt(source: Source, ref: ModelRef, budget: int, form: SketchFormat, stop: Event) -> SketchedModel | Skipped:
-    try:
-        return sketch_model(source, ref, budget=budget, form=form, stop=stop)
-    except SkipError as error:
-        return Skipped(ref.name, ref.revision, None, "model", error.reason, str(error))
-    except RetryError as error:
-        return Skipped(ref.name, ref.revision, None, "model", "unavailable", f"{error}; the next run tries again")
-    except OSError as error:
-        return Skipped(ref.name, ref.revision, None, "model", "unreadable", f"{error.strerror or error}")
-    except MemoryError:
-        return Skipped(ref.name, ref.revision, None, "model", "too_large", "not enough memory to read its header")
+class _Reading:
+    """Models on their way into the graph."""
 
+    def __init__(
+        self,
+        source: Source,
+        writer: GraphWriter,
+        report: IngestReport,
+        known: dict[str, str],
+        budget: int,
+        progress: Progress,
+        workers: int | None,
+    ) -> None:
+        self.report, self.known = report, known
+        self.batch = _Batch()
+        self.frontier: Frontier | None = None
+        self._source, self._writer, self._progress = source, writer, progress
+        self._budget = budget if source.remote else 0
+        self._workers = workers
+        self._unavailable = 0
 
-def _batches(
-    results: Iterator[tuple[ModelRef, SketchedModel | Skipped]],
-    report: IngestReport,
-    known: dict[str, str],
-    progress: Progress,
-) -> Iterator[_Batch]:
-    batch = _Batch()
-    begun = monotonic()
-    reasons: Counter[str] = Counter()
-    for ref, result in results:
+    def read(self, refs: Iterable[ModelRef]) -> None:
+        """Read them all and store what came of it."""
+        self._progress.start("reading models", None)
+        passes = PASSES if self._source.remote else 1
+        for left in reversed(range(passes)):
+            again: list[ModelRef] = []
+            try:
+                self._pass(refs, again if left else None)
+            except StopError:
+                self._store()
+                raise
+            self._store()
+            if not again:
+                return
+            refs = again
+            self._progress.start("reading again what failed", len(again))
+
+    def _pass(self, refs: Iterable[ModelRef], again: list[ModelRef] | None) -> None:
+        results = sketched(self._source, iter(refs), self._budget, self._writer.form, self._workers)
+        # Closed here and now when anything fails: a traceback that somebody keeps must not keep threads reading.
+        with closing(results):
+            for ref, result in results:
+                if self._is_to_wait(result, again):
+                    assert again is not None
+                    again.append(ref)
+                else:
+                    self._take(ref, result)
+                self._progress.advance(1, ref.name)
+                if self.batch.is_full():
+                    self._store()
+                if self._unavailable >= MOST_UNAVAILABLE:
+                    self._progress.note(
+                        f"{self._unavailable} models in a row could not be fetched: the next run reads the rest"
+                    )
+                    for each in again or ():
+                        self._take(each, _unavailable(each))
+                    if again is not None:
+                        again.clear()
+                    return
+
+    def _is_to_wait(self, result: SketchedModel | Skipped, again: list[ModelRef] | None) -> bool:
+        reason = result.reason if isinstance(result, Skipped) else None
+        self._unavailable = self._unavailable + 1 if reason == "unavailable" else 0
+        return again is not None and reason in PASSING
+
+    def _take(self, ref: ModelRef, result: SketchedModel | Skipped) -> None:
+        batch, report = self.batch, self.report
         if isinstance(result, Skipped):
             report.skipped += 1
-            reasons[result.reason] += 1
             batch.skipped.append(result)
-        else:
-            model = result.model
-            batch.models.append(model)
-            batch.skipped += result.skipped
-            batch.backbones.setdefault(model.architecture, result.backbone)
-            batch.bytes += sum(len(sketch.samples) for sketch in model.sketches)
-            report.new += ref.name not in known
-            report.changed += ref.name in known
-            report.bytes_total += model.bytes_total
-            report.bytes_read += model.bytes_read
-        progress.advance(1, ref.name)
-        if len(batch.models) >= BATCH_MODELS or batch.bytes >= BATCH_BYTES or monotonic() - begun >= BATCH_SECONDS:
-            yield batch
-            batch = _Batch()
-            begun = monotonic()
-    if batch.models or batch.skipped:
-        yield batch
+            if result.reason not in PASSING:
+                batch.outcomes.append((ref, result.reason))
+            return
+        model = result.model
+        batch.models.append(model)
+        batch.skipped += result.skipped
+        batch.backbones.setdefault(model.architecture, result.backbone)
+        batch.bytes += sum(len(sketch.samples) for sketch in model.sketches)
+        batch.outcomes.append((ref, None))
+        report.new += ref.name not in self.known
+        report.changed += ref.name in self.known
+        report.bytes_total += model.bytes_total
+        report.bytes_read += model.bytes_read
+
+    def _store(self) -> None:
+        batch, self.batch = self.batch, _Batch()
+        if batch.models or batch.skipped:
+            self._writer.add(batch.models, batch.skipped, batch.backbones)
+        if self.frontier is not None:
+            self.frontier.conclude(batch.outcomes)
+
+
+def _unavailable(ref: ModelRef) -> Skipped:
+    message = f"{ref.name}: it could not be fetched, nor those after it; the next run tries again"
+    return Skipped(ref.name, ref.revision, None, "model", "unavailable", message)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
 
 from blake3 import blake3
 
-from crawl.architecture import architecture_key, backbone, canonical_names, role
+from crawl.architecture import adapter_key, architecture_key, backbone, canonical_names, role
 from crawl.claims import read_claims
-from crawl.plan import Plan, make_plan, within_budget
-from crawl.readers import Readers, runs
+from crawl.described import Described
+from crawl.plan import Plan, TensorPlan, make_plan, within_budget
+from crawl.readers import Readers
 from crawl.safetensors_file import TensorEntry
-from crawl.shards import model_tensors
+from crawl.shards import model_weights
 from crawl.sketch import sketch_tensor
-from crawl.source import FileRef, ModelRef, RangeReader, Source
+from crawl.source import FileRef, ModelRef, Source
+from store.dtypes import DTYPES
 from store.errors import RetryError, SkipError
 from store.format import SketchFormat
 from store.records import Claim, Model, Skipped, TensorSketch
@@ -32,6 +34,14 @@ _CARD_BYTES: Final = 256 << 10
 _CONFIG_BYTES: Final = 1 << 20
 _BUDGET_BYTES: Final = 4
 """Bytes a value that a budget is reckoned in, whatever is stored: a float32 and a bfloat16 copy are probed alike."""
+
+_LEAVES_OUT: Final = frozenset(
+    ("empty_tensor", "not_finite", "unknown_dtype", "bad_quantization", "unsupported_layout", "too_large")
+)
+"""Reasons for which a tensor is left out while it is read, and the rest of its model is kept."""
+
+_SAID: Final = frozenset(("stopped", "over_budget", "gated", "disabled", "vanished", "refused"))
+"""Reasons that are not about what a file holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +62,52 @@ def sketch_model(
     network failed.
     """
     form = form or SketchFormat()
+    listed = source.listed_files(ref) if isinstance(source, Described) else None
+    if listed is not None:
+        try:
+            return _sketch_with(source, ref, listed, budget, form, stop)
+        except SkipError as error:
+            if error.reason in _SAID:
+                raise
+            # A list of models gives no digests. With those of its own list, another file in its place is told from it.
+    return _sketch_with(source, ref, source.files(ref), budget, form, stop)
+
+
+def _sketch_with(
+    source: Source, ref: ModelRef, files: Sequence[FileRef], budget: int, form: SketchFormat, stop: Event | None
+) -> SketchedModel:
     readers = Readers(source, ref)
     try:
-        return _sketch_files(source, ref, readers, budget, form, stop)
+        return _sketch_files(source, ref, files, readers, budget, form, stop)
     finally:
         readers.close()
 
 
 def _sketch_files(
-    source: Source, ref: ModelRef, readers: Readers, budget: int, form: SketchFormat, stop: Event | None
+    source: Source,
+    ref: ModelRef,
+    files: Sequence[FileRef],
+    readers: Readers,
+    budget: int,
+    form: SketchFormat,
+    stop: Event | None,
 ) -> SketchedModel:
     skipped: list[Skipped] = []
 
     def left_out(path: str, tensor: str, why: SkipError) -> None:
         skipped.append(Skipped(ref.name, ref.revision, path, "tensor", why.reason, f"{tensor}: {why}"))
 
-    found = model_tensors(source, ref, source.files(ref), left_out, readers)
+    weights = model_weights(source, ref, files, left_out, readers)
+    found = weights.tensors
     entries = {entry.name: (file, entry) for file, entry in found}
     if not entries:
         raise SkipError("no_tensors", f"{ref.name}: the weight files hold no tensor that can be read")
     canonical = canonical_names({name: entry.shape for name, (_, entry) in entries.items()})
     shapes = {canonical[name]: entry.shape for name, (_, entry) in entries.items()}
     plan = make_plan(shapes, form)
-    sizes = {name: _BUDGET_BYTES * math.prod(shape) for name, shape in shapes.items()}
+    elements = {name: math.prod(shape) for name, shape in shapes.items()}
+    whole = budget <= 0 or _BUDGET_BYTES * sum(elements.values()) <= budget
+    sizes = {name: _BUDGET_BYTES * (n if whole else plan.tensors[name].covered(n)) for name, n in elements.items()}
     chosen = within_budget(sizes, shapes, budget)
     if not chosen:
         raise SkipError(
@@ -84,29 +117,30 @@ def _sketch_files(
 
     sketches: list[TensorSketch] = []
     for file, group in _by_file(found).items():
-        reader = readers(file)
         wanted = [entry for entry in group if canonical[entry.name] in chosen]
-        stretches = runs(wanted)
+        spans = (_bytes_of(entry, plan.tensors[canonical[entry.name]], whole) for entry in wanted)
+        plain = all(entry.values is None for entry in wanted)
+        readers.plan(file, [span for span in spans if span is not None], in_order=plain)
         for entry in wanted:
             if stop is not None and stop.is_set():
                 raise SkipError("stopped", f"{ref.name}: reading was stopped")
-            if entry.start in stretches:
-                reader.prefetch(entry.start, stretches[entry.start])
+            readers.turn_to(entry.start, entry.stop)
             try:
-                sketches.append(_sketch_entry(reader, entry, canonical[entry.name], plan, form))
+                sketches.append(_sketch_entry(readers, file, entry, canonical[entry.name], plan, whole))
             except SkipError as error:
-                if error.reason not in ("empty_tensor", "not_finite", "unknown_dtype"):
+                if error.reason not in _LEAVES_OUT:
                     raise
                 skipped.append(Skipped(ref.name, ref.revision, file.path, "tensor", error.reason, str(error)))
     sketches.sort(key=lambda sketch: sketch.tensor)
     _check_usable(ref, sketches, shapes, skipped)
+    body = sorted(shapes) if weights.adapter else backbone(shapes)
     weight_files = {file.path: file.size for file, _ in found}
     return SketchedModel(
         Model(
             name=ref.name,
             revision=ref.revision,
             source=source.label,
-            architecture=architecture_key(shapes),
+            architecture=adapter_key(shapes) if weights.adapter else architecture_key(shapes),
             dtype=_main_dtype(sketches),
             tensors=len(sketches),
             parameters=sum(sketch.elements for sketch in sketches),
@@ -116,25 +150,39 @@ def _sketch_files(
             created_at=ref.created_at,
             modified_at=ref.modified_at,
             sketches=tuple(sketches),
-            claims=_claims(source, ref),
+            claims=_claims(source, ref, {file.path for file in files}),
+            format=weights.format,
+            quantization=_quantization(entries, sketches),
+            kind="adapter" if weights.adapter else "model",
         ),
         (*skipped, *_zero_tensors(ref, sketches)),
-        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in backbone(shapes)),
+        tuple((name, shapes[name], math.prod(shapes[name]), role(name, shapes[name])) for name in body),
     )
 
 
-def _sketch_entry(reader: RangeReader, entry: TensorEntry, name: str, plan: Plan, form: SketchFormat) -> TensorSketch:
-    def read(offset: int, buffer: memoryview) -> None:
-        reader.read_into(entry.start + offset, buffer)
+def _bytes_of(entry: TensorEntry, plan: TensorPlan, whole: bool) -> tuple[int, int] | None:
+    """Which bytes of its file the sketch of a tensor needs; None where only who decodes them knows."""
+    if whole or plan.run is None:
+        return entry.start, entry.stop
+    if entry.values is not None:
+        # Also where as many bytes are stored: a transposed tensor has its run all over them.
+        return None
+    itemsize = DTYPES[entry.dtype].itemsize
+    return entry.start + plan.run[0] * itemsize, entry.start + plan.run[1] * itemsize
 
+
+def _sketch_entry(
+    readers: Readers, file: FileRef, entry: TensorEntry, name: str, plan: Plan, whole: bool
+) -> TensorSketch:
     return sketch_tensor(
-        read,
+        entry.opened(readers, file),
         tensor=name,
         source_name=entry.name,
         dtype=entry.dtype,
         shape=entry.shape,
         plan=plan.tensors[name],
-        form=form,
+        form=plan.format,
+        whole=whole,
     )
 
 
@@ -177,6 +225,14 @@ def _main_dtype(sketches: Sequence[TensorSketch]) -> str:
     return min(counts, key=lambda dtype: (-counts[dtype], dtype))
 
 
+def _quantization(entries: Mapping[str, tuple[FileRef, TensorEntry]], sketches: Sequence[TensorSketch]) -> str | None:
+    """How most values are stored, where that is not as they are."""
+    counts: Counter[str | None] = Counter()
+    for sketch in sketches:
+        counts[entries[sketch.source_name][1].stored] += sketch.elements
+    return min(counts, key=lambda kind: (-counts[kind], kind or "")) if counts else None
+
+
 def _content_hash(sketches: Sequence[TensorSketch]) -> str:
     digest = blake3(b"modelkin model\n")
     for sketch in sketches:
@@ -184,11 +240,19 @@ def _content_hash(sketches: Sequence[TensorSketch]) -> str:
     return digest.hexdigest(length=16)
 
 
-def _claims(source: Source, ref: ModelRef) -> tuple[Claim, ...]:
-    """Claims are a bonus: a card that cannot be fetched costs no model."""
+def _claims(source: Source, ref: ModelRef, files: Collection[str]) -> tuple[Claim, ...]:
+    """Claims are a bonus: a card that cannot be fetched costs no model, and what a list told is not asked for again."""
+
+    def text(path: str, limit: int) -> str | None:
+        return source.read_text(ref, path, limit) if path in files else None
+
+    described = source.described(ref) if isinstance(source, Described) else None
     try:
-        readme = source.read_text(ref, "README.md", _CARD_BYTES)
-        config = source.read_text(ref, "config.json", _CONFIG_BYTES)
+        if described is not None and "adapter_config.json" not in files:
+            return described.claims
+        adapter = text("adapter_config.json", _CONFIG_BYTES)
+        if described is not None:
+            return tuple(dict.fromkeys((*described.claims, *read_claims(None, None, adapter))))
+        return read_claims(text("README.md", _CARD_BYTES), text("config.json", _CONFIG_BYTES), adapter)
     except (SkipError, RetryError):
-        return ()
-    return read_claims(readme, config)
+        return described.claims if described is not None else ()

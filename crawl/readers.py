@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from types import TracebackType
 from typing import Final, Self
 
-from crawl.safetensors_file import TensorEntry
+from crawl.ahead import Ahead, requests_for
 from crawl.source import FileRef, ModelRef, RangeReader, Source
 
-__all__ = ["Readers", "runs"]
+__all__ = ["Readers"]
 
-_GAP: Final = 4096
-"""Bytes between two tensors that are cheaper to read than to ask around."""
+IN_FLIGHT: Final = 6
+"""Ranges of one model asked for at the same time."""
 
-
-def runs(entries: Iterable[TensorEntry]) -> dict[int, int]:
-    """Start -> stop of the stretches of a file that these tensors fill without a gap to speak of."""
-    found: dict[int, int] = {}
-    first = last = None
-    for entry in sorted(entries, key=lambda entry: (entry.start, entry.stop)):
-        if entry.stop == entry.start:
-            continue
-        if first is None or last is None or entry.start > last + _GAP:
-            first = entry.start
-        last = entry.stop
-        found[first] = last
-    return found
+_HEAD: Final = 100_000
+"""Bytes that came with the header, and are kept."""
 
 
 class SharedReader:
@@ -62,16 +53,66 @@ class Readers:
         self._source = source
         self._model = model
         self._open: dict[str, SharedReader] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: Ahead | None = None
+        self._planned = ""
+        self._lock = Lock()
+        self._bytes_ahead = 0
 
-    def __call__(self, file: FileRef) -> SharedReader:
+    def __call__(self, file: FileRef) -> RangeReader:
+        """What reads a file: once its ranges are planned, through them."""
+        if self._ahead is not None and self._planned == file.path:
+            return self._ahead
         if file.path not in self._open:
             self._open[file.path] = SharedReader(self._source.open(self._model, file))
         return self._open[file.path]
 
+    def plan(self, file: FileRef, wanted: Iterable[tuple[int, int]], *, in_order: bool = True) -> None:
+        """Announce that this file will be read now, the `wanted` byte ranges (start, stop) of it in ascending order.
+
+        Of a remote file they are on their way before they are read. A local one has nothing to wait for. Not `in_order`
+        says that other bytes are read between them.
+        """
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+        reader = self(file)
+        if not self._source.remote:
+            return
+        requests = requests_for((max(start, min(_HEAD, file.size)), stop) for start, stop in wanted)
+        if not requests or (in_order and len(requests) == 1):
+            for start, stop in requests:
+                reader.prefetch(start, stop)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ranges")
+        self._planned = file.path
+        self._ahead = Ahead(reader, requests, lambda start, stop: self._fetch(file, start, stop), self._pool)
+
+    def turn_to(self, start: int, stop: int) -> None:
+        """Announce that the tensor with these bytes of the planned file is read next."""
+        if self._ahead is not None:
+            self._ahead.turn_to(start, stop)
+
+    def _fetch(self, file: FileRef, start: int, stop: int) -> memoryview:
+        data = memoryview(bytearray(stop - start))
+        with self._source.open(self._model, file) as reader:
+            try:
+                reader.prefetch(start, stop)
+                reader.read_into(start, data)
+            finally:
+                with self._lock:
+                    self._bytes_ahead += reader.bytes_read
+        return data
+
     @property
     def bytes_read(self) -> int:
-        return sum(shared.bytes_read for shared in self._open.values())
+        return self._bytes_ahead + sum(shared.bytes_read for shared in self._open.values())
 
     def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
         for shared in self._open.values():
             shared.reader.close()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, TypeGuard, cast
 
+from crawl.formats.entry import OnSkip, TensorEntry
 from crawl.names import escaped, is_plain
 from crawl.source import RangeReader
 from store.dtypes import DTYPES
@@ -23,32 +23,13 @@ __all__ = ["OnSkip", "TensorEntry", "read_header"]
 MAX_HEADER = 100_000_000
 """Bytes. The format's own limit."""
 
-MAX_VALUES = 20_000_000
-"""JSON values in one header. A tensor takes about 8, so this is millions of tensors; without a limit, 100 MB
+MAX_VALUES = 2_000_000
+"""JSON values in one header. A tensor takes about 8, so this is 250,000 tensors; without a limit, 100 MB
 that is all `[],[],[]` becomes gigabytes of Python objects."""
 
 MAX_DIMENSION = 2**63 - 1
 MAX_DIMENSIONS = 64
 """What NumPy can hold."""
-
-OnSkip = Callable[[str, str, SkipError], None]
-"""Told of each tensor that is left out: (file path, tensor name, why)."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """One tensor of a file: its bytes are those from `start` up to `stop`, from the start of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    @property
-    def elements(self) -> int:
-        """Number of values; 1 for a scalar, 0 when an axis is empty."""
-        return math.prod(self.shape)
 
 
 def read_header(reader: RangeReader, on_skip: OnSkip | None = None) -> list[TensorEntry]:

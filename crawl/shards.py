@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from crawl.formats.adapter import updates
+from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
+from crawl.formats.packed import is_packed, unpacked
+from crawl.formats.reading import read_entries
 from crawl.layout import WeightGroup, weight_files
 from crawl.names import escaped, is_plain_path
-from crawl.safetensors_file import OnSkip, TensorEntry, read_header
-from crawl.source import FileRef, ModelRef, RangeReader, Source
+from crawl.safetensors_file import MAX_VALUES
+from crawl.source import FileRef, ModelRef, Source
 from store.errors import SkipError
 
-__all__ = ["model_tensors", "read_index", "shard_files"]
+__all__ = ["ModelWeights", "model_tensors", "model_weights", "read_index", "shard_files"]
+
+MAX_CONFIG = 2**20
 
 MAX_INDEX = 64 * 2**20
 """Bytes. The index of a model of 100,000 tensors takes about 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWeights:
+    """A model's tensors, each with the file it lies in, and the format of these files; of an adapter, its updates."""
+
+    format: str
+    adapter: bool
+    tensors: list[tuple[FileRef, TensorEntry]]
 
 
 def model_tensors(
@@ -23,14 +40,25 @@ def model_tensors(
     model: ModelRef,
     files: Sequence[FileRef] | None = None,
     on_skip: OnSkip | None = None,
-    open_file: Callable[[FileRef], RangeReader] | None = None,
+    open_file: OpenFile | None = None,
 ) -> list[tuple[FileRef, TensorEntry]]:
+    """The tensors of `model_weights`."""
+    return model_weights(source, model, files, on_skip, open_file).tensors
+
+
+def model_weights(
+    source: Source,
+    model: ModelRef,
+    files: Sequence[FileRef] | None = None,
+    on_skip: OnSkip | None = None,
+    open_file: OpenFile | None = None,
+) -> ModelWeights:
     """Every tensor of a model and the file it lies in, in the order of files and then of bytes.
 
     Reads headers and the index, no weights. `files` saves asking the source for them again,
     `open_file` opens them in another way than `source.open`.
 
-    Raises SkipError: what `weight_files`, `read_index` and `read_header` raise; "several_models" when the
+    Raises SkipError: what `weight_files`, `read_index` and `read_entries` raise; "several_models" when the
     files are those of more than one model; "missing_shard"; "duplicate_tensor" when two shards hold a tensor
     and the index does not choose; "bad_index" when a shard lacks a tensor that the index puts there; and what
     the source raises.
@@ -39,6 +67,7 @@ def model_tensors(
     by_path = {file.path: file for file in files}
     group = _only_group(weight_files(by_path))
     placed = _read_model_index(source, model, by_path, group)
+    opener = open_file or partial(source.open, model)
     found: dict[str, tuple[FileRef, TensorEntry]] = {}
     left_out: set[str] = set()
 
@@ -49,9 +78,7 @@ def model_tensors(
 
     for path in shard_files(group, placed, by_path):
         file = by_path[path]
-        with open_file(file) if open_file else source.open(model, file) as reader:
-            entries = read_header(reader, note)
-        for entry in entries:
+        for entry in read_entries(group.format, opener, file, note, by_path):
             if placed.get(entry.name, path) != path:
                 continue
             if entry.name in found:
@@ -60,13 +87,17 @@ def model_tensors(
                     f"tensor {entry.name}: expected it in one shard, found it in {path} and "
                     f"{found[entry.name][0].path}",
                 )
-            found[entry.name] = (file, entry)
+            found[entry.name] = (entry.file or file, entry)
     for tensor, path in placed.items():
         if tensor not in found and escaped(tensor) not in left_out:
             raise SkipError(
                 "bad_index", f"{group.index}: expected tensor {escaped(tensor)} in {path}, found none there"
             )
-    return list(found.values())
+    if group.format == "safetensors" and is_packed(found):
+        found = unpacked(found, source.read_text(model, _beside(group, "config.json"), MAX_CONFIG), opener, note)
+    if group.adapter:
+        found = updates(found, source.read_text(model, _beside(group, "adapter_config.json"), MAX_CONFIG), note)
+    return ModelWeights(group.format, group.adapter, list(found.values()))
 
 
 def read_index(text: str, path: str = "model.safetensors.index.json") -> dict[str, str]:
@@ -75,6 +106,9 @@ def read_index(text: str, path: str = "model.safetensors.index.json") -> dict[st
     Raises SkipError: "bad_index" when it is not a JSON object with a non-empty `weight_map` of names to
     names, "bad_name" when a shard's name leads out of the model (absolute, `..`) or cannot be shown.
     """
+    values = text.count(",") + text.count("[") + text.count("{")
+    if values > MAX_VALUES:
+        raise SkipError("bad_index", f"{path}: expected at most {MAX_VALUES} values in an index, found about {values}")
     try:
         index: Any = json.loads(text)
     except RecursionError as error:
@@ -117,6 +151,12 @@ def _only_group(groups: tuple[WeightGroup, ...]) -> WeightGroup:
         stems = ", ".join(group.stem for group in groups[:5])
         raise SkipError("several_models", f"expected the weights of one model, found {len(groups)}: {stems}")
     return groups[0]
+
+
+def _beside(group: WeightGroup, name: str) -> str:
+    """The path of a file in the folder of the weights."""
+    folder = (group.index or group.files[0]).rpartition("/")[0]
+    return f"{folder}/{name}" if folder else name
 
 
 def _read_model_index(source: Source, model: ModelRef, files: dict[str, FileRef], group: WeightGroup) -> dict[str, str]:

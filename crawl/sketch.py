@@ -2,6 +2,9 @@
 
 A block of 64 Ki values stays in the second-level cache while it is hashed, widened, summed, searched for outliers and
 sampled: ten times faster than whole-tensor passes. A 16-bit tensor never exists as float32 beyond one block.
+
+Of a large tensor the plan names a run of values that the sketch describes. Whoever reads all of it hashes and checks
+the rest as well, and has the same sketch as whoever reads the run alone.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class _Block:
 
     def __init__(self, dtype: str, values: int) -> None:
         self.dtype = dtype
+        self.values = values
         itemsize = DTYPES[dtype].itemsize
         self._memory = memoryview(bytearray(values * itemsize))
         self._stored = np.frombuffer(self._memory, DTYPES[dtype])
@@ -93,84 +97,149 @@ def sketch_tensor(
     shape: tuple[int, ...],
     plan: TensorPlan,
     form: SketchFormat,
+    whole: bool = True,
 ) -> TensorSketch:
     """Sketch one tensor of `shape` stored in C order as little-endian `dtype`.
 
-    Raises SkipError("empty_tensor") when it has no elements, SkipError("not_finite") when it holds NaN, an infinity or
-    a value beyond LARGEST, SkipError("unknown_dtype") for an element type that is not in `DTYPES`; what `read` raises
-    passes through.
+    Where the plan names a run of values, not `whole` reads that run alone; the sketch is the same but for `whole_hash`.
+
+    Raises SkipError("empty_tensor") when it has no elements, SkipError("not_finite") when what is read holds NaN, an
+    infinity or a value beyond LARGEST, SkipError("unknown_dtype") for an element type that is not in `DTYPES`; what
+    `read` raises passes through.
     """
     if dtype not in DTYPES:
         raise SkipError("unknown_dtype", f"tensor {source_name}: expected one of {', '.join(DTYPES)}, found {dtype}")
     elements = math.prod(shape)
     if elements == 0:
         raise SkipError("empty_tensor", f"tensor {source_name}: shape {list(shape)} holds no values")
-    block = _Block(dtype, min(elements, BLOCK))
-    itemsize = DTYPES[dtype].itemsize
-    digest = blake3()
-
-    positions = sample_positions(elements, plan.samples, form.seed)
-    order = np.argsort(positions)
-    sorted_positions = positions[order]
-    cuts = np.searchsorted(sorted_positions, np.arange(0, elements + BLOCK, BLOCK)).tolist()
-    samples = np.empty(positions.size, DTYPES[dtype])
-
-    sums = np.zeros(4)
-    zeros = 0
-    shift = 0.0
-    low, high = math.inf, -math.inf
-    outlier_values = np.zeros(plan.outliers)
-    outlier_positions = np.zeros(plan.outliers, np.int64)
-    filled = 0
-    k = plan.projection if len(shape) == 2 else 0
-    bands = np.zeros((k, shape[1])) if k else None
-    row_signs = signs(shape[0], 0, form.seed) if k else None
-
-    for at, start in enumerate(range(0, elements, BLOCK)):
-        size = min(BLOCK, elements - start)
-        read(start * itemsize, block.bytes(size))
-        digest.update(block.bytes(size))
-        values = block.widened(size)
-        block_low, block_high = block.range(values)
-        if not (block_low >= -LARGEST and block_high <= LARGEST):
-            raise SkipError("not_finite", _not_finite(source_name, values, start, shape))
-        low, high = min(low, block_low), max(high, block_high)
-        if start == 0:
-            # Moments are taken about a value inside the data: a LayerNorm weight of 1 +- 1e-4 keeps its kurtosis.
-            shift = float(values.mean(dtype=np.float64))
-        kernels.power_sums(values, shift, sums)
-        zeros += kernels.count_zeros(values)
-        if plan.outliers and (
-            filled < plan.outliers or max(-block_low, block_high) > abs(outlier_values[plan.outliers - 1])
-        ):
-            filled = kernels.insert_outliers(values, start, outlier_values, outlier_positions, filled)
-        first, last = cuts[at], cuts[at + 1]
-        if last > first:
-            samples[order[first:last]] = block.stored(size)[sorted_positions[first:last] - start]
-        if bands is not None:
-            kernels.signed_rows(values, start, shape[1], shape[0], row_signs, bands)
-
-    mean, sum_squares, m2, m3, m4 = _moments(sums, shift, elements, low == high)
+    pass_ = _Pass(read, source_name, dtype, shape, plan, form)
+    if plan.run is None:
+        found = pass_.describe(0, elements)
+        whole_hash: bytes | None = found["content_hash"]
+    else:
+        start, stop = plan.run
+        whole_hash = pass_.keep(start, stop) if whole else None
+        found = pass_.describe(start, stop)
     return TensorSketch(
         tensor=tensor,
         source_name=source_name,
         dtype=dtype,
         shape=shape,
         elements=elements,
-        mean=mean,
-        sum_squares=sum_squares,
-        m2=m2,
-        m3=m3,
-        m4=m4,
-        minimum=low,
-        maximum=high,
-        zeros=zeros,
-        content_hash=digest.digest(length=16),
-        outlier_values=outlier_values[:filled],
-        outlier_positions=outlier_positions[:filled],
-        samples=samples.tobytes(),
-        projection=_fold_columns(bands, form.seed) if bands is not None else np.empty(0, np.float32),
+        whole_hash=whole_hash,
+        **found,
     )
+
+
+class _Pass:
+    """One tensor being read."""
+
+    def __init__(
+        self,
+        read: ReadInto,
+        source_name: str,
+        dtype: str,
+        shape: tuple[int, ...],
+        plan: TensorPlan,
+        form: SketchFormat,
+    ) -> None:
+        self._read, self._name, self._shape, self._plan, self._form = read, source_name, shape, plan, form
+        self._dtype, self._itemsize = DTYPES[dtype], DTYPES[dtype].itemsize
+        self._elements = math.prod(shape)
+        self._block = _Block(dtype, min(self._elements, BLOCK))
+
+    def _load(self, start: int, size: int) -> tuple[NDArray[Any], float, float]:
+        """The values from flat position `start` on, widened, and their range; refuses what is not finite."""
+        block = self._block
+        self._read(start * self._itemsize, block.bytes(size))
+        values = block.widened(size)
+        low, high = block.range(values)
+        if not (low >= -LARGEST and high <= LARGEST):
+            raise SkipError("not_finite", _not_finite(self._name, values, start, self._shape))
+        return values, low, high
+
+    def keep(self, start: int, stop: int) -> bytes:
+        """Read everything; the hash of it. What lies from `start` up to `stop` is kept, so that it is read once."""
+        digest = blake3()
+        first, last = start * self._itemsize, stop * self._itemsize
+        kept = bytearray(last - first)
+        for at in range(0, self._elements, self._block.values):
+            size = min(self._block.values, self._elements - at)
+            self._load(at, size)
+            stored = self._block.bytes(size)
+            digest.update(stored)
+            begin = at * self._itemsize
+            inside = stored[max(0, first - begin) : max(0, last - begin)]
+            if inside:
+                to = max(0, begin - first)
+                kept[to : to + len(inside)] = inside
+
+        def again(offset: int, buffer: memoryview) -> None:
+            buffer[:] = kept[offset - first : offset - first + len(buffer)]
+
+        self._read = again
+        return digest.digest(length=16)
+
+    def describe(self, start: int, stop: int) -> dict[str, Any]:
+        """Everything that a sketch says of the values from flat position `start` up to `stop`."""
+        plan, form, block = self._plan, self._form, self._block
+        covered = stop - start
+        positions = sample_positions(self._elements, plan.samples, form.seed) - start
+        order = np.argsort(positions)
+        sorted_positions = positions[order]
+        cuts = np.searchsorted(sorted_positions, np.arange(0, covered + BLOCK, BLOCK)).tolist()
+        samples = np.empty(positions.size, self._dtype)
+        digest = blake3()
+        sums = np.zeros(4)
+        zeros = 0
+        shift = 0.0
+        low, high = math.inf, -math.inf
+        outlier_values = np.zeros(plan.outliers)
+        outlier_positions = np.zeros(plan.outliers, np.int64)
+        filled = 0
+        k = plan.projection if len(self._shape) == 2 else 0
+        columns = self._shape[1] if k else 1
+        rows = covered // columns
+        bands = np.zeros((k, columns)) if k else None
+        row_signs = signs(rows, 0, form.seed) if k else None
+
+        for at, first in enumerate(range(0, covered, BLOCK)):
+            size = min(BLOCK, covered - first)
+            values, block_low, block_high = self._load(start + first, size)
+            digest.update(block.bytes(size))
+            low, high = min(low, block_low), max(high, block_high)
+            if first == 0:
+                # Moments are taken about a value inside the data: a LayerNorm weight of 1 +- 1e-4 keeps its kurtosis.
+                shift = float(values.mean(dtype=np.float64))
+            kernels.power_sums(values, shift, sums)
+            zeros += kernels.count_zeros(values)
+            if plan.outliers and (
+                filled < plan.outliers or max(-block_low, block_high) > abs(outlier_values[plan.outliers - 1])
+            ):
+                filled = kernels.insert_outliers(values, start + first, outlier_values, outlier_positions, filled)
+            here, there = cuts[at], cuts[at + 1]
+            if there > here:
+                samples[order[here:there]] = block.stored(size)[sorted_positions[here:there] - first]
+            if bands is not None:
+                kernels.signed_rows(values, first, columns, rows, row_signs, bands)
+
+        mean, sum_squares, m2, m3, m4 = _moments(sums, shift, covered, low == high)
+        return {
+            "covered": covered,
+            "mean": mean,
+            "sum_squares": sum_squares,
+            "m2": m2,
+            "m3": m3,
+            "m4": m4,
+            "minimum": low,
+            "maximum": high,
+            "zeros": zeros,
+            "content_hash": digest.digest(length=16),
+            "outlier_values": outlier_values[:filled],
+            "outlier_positions": outlier_positions[:filled],
+            "samples": samples.tobytes(),
+            "projection": _fold_columns(bands, form.seed) if bands is not None else np.empty(0, np.float32),
+        }
 
 
 def sketch_array(array: NDArray[Any], dtype: str, *, tensor: str, plan: TensorPlan, form: SketchFormat) -> TensorSketch:

@@ -114,7 +114,7 @@ def _noise(family: Family, tensor: TensorColumn, parent: int, child: int) -> flo
     energy = 0.0
     for row in (parent, child):
         precision = int(family.precision[row])
-        energy += rounding_energy(tensor.samples[row], tensor.dtypes[row], precision, tensor.elements)
+        energy += rounding_energy(tensor.samples[row], tensor.dtypes[row], precision, tensor.covered)
         projection = family.projections[tensor.name][row].astype(np.float64)
         energy += rounding_energy(projection, "F32", 0, projection.size)
     return energy

@@ -78,7 +78,7 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
         return cues
     scale = family.elements / counts
     distance = (squared * scale)[moved]
-    n, m = family.elements[moved], counts[moved]
+    n, m = family.covered[moved], counts[moved]
     p, c = family.norms[a][moved], family.norms[b][moved]
     forwards = increments(p, c, distance, n, m)
     backwards = increments(c, p, distance, n, m)
@@ -116,7 +116,8 @@ def increments(
 ) -> tuple[float, float]:
     """Misfit of "child = (1 - s) parent + noise", by layer: about one common s, and about s = 0.
 
-    All arguments are per layer: exact squared norms, squared distance estimated from `samples` of `elements` values.
+    All arguments are per layer: squared norms over `elements` values, squared distance estimated from `samples` of
+    them.
     a_l = <c - p, p> / |p|^2 equals -s up to noise of |d| / (|p| sqrt(n)); backwards it holds -|e_l|^2 / |c_l|^2, which
     differs from layer to layer. <d, p> = (|c|^2 - |p|^2 - |d|^2) / 2 needs no weights. The misfit is the mean of
     log(1 + z^2), which a few odd layers cannot dominate.

@@ -75,13 +75,15 @@ def derivation(
 
 
 def _is_cast(family: Family, a: int, b: int) -> bool:
-    """Biases and norms included: where they were trained, equal weights are no cast."""
+    """Biases and norms included: where they were trained, equal weights are no cast. They may be kept as they were, as
+    GGUF keeps them."""
     x, y = family.samples[a], family.samples[b]
     for _, dtype in _LATTICES:
         if np.array_equal(_cast(x[:32], dtype), y[:32]):
             both = [t.samples[[a, b]] for t in family.tensors if t.role == "vector" and t.present[[a, b]].all()]
             x, y = np.concatenate([family.samples[[a, b]], *both], axis=1)
-            if _fraction(_cast(x, dtype) == y) >= 0.999 > _fraction(_cast(y, dtype) == x):
+            kept = (x == y) & (np.arange(x.size) >= family.samples.shape[1])
+            if _fraction((_cast(x, dtype) == y) | kept) >= 0.999 > _fraction(_cast(y, dtype) == x):
                 return True
     return False
 

@@ -49,6 +49,8 @@ class TensorColumn:
     zeros: NDArray[np.int64]
     hashes: tuple[bytes, ...]
     dtypes: tuple[str, ...]
+    covered: int
+    """Values that the sketches are of; `sum_squares` and `zeros` are scaled up from them to all elements."""
 
     @property
     def elements(self) -> int:
@@ -129,13 +131,18 @@ class Family:
         return np.array([t.elements for t in self.measured], np.float64)
 
     @cached_property
+    def covered(self) -> NDArray[np.float64]:
+        """Length T: values of each measured tensor that the sketches are of."""
+        return np.array([t.covered for t in self.measured], np.float64)
+
+    @cached_property
     def present(self) -> NDArray[np.bool_]:
         """n x T: which measured tensors each model has."""
         return np.stack([t.present for t in self.measured], axis=1)
 
     @cached_property
     def norms(self) -> NDArray[np.float64]:
-        """n x T: exact squared norm of each measured tensor."""
+        """n x T: squared norm of each measured tensor, exact but where a tensor is probed."""
         return np.stack([t.sum_squares for t in self.measured], axis=1)
 
     @cached_property
@@ -185,6 +192,7 @@ class Family:
                     t.zeros[at],
                     tuple(t.hashes[i] for i in at),
                     tuple(t.dtypes[i] for i in at),
+                    t.covered,
                 )
                 for t in self.tensors
             ),
@@ -213,6 +221,10 @@ def make_family(
     for name, rows in by_tensor.items():
         if not rows:
             continue
+        # An older sketch of a large tensor has other coordinates: nothing of it compares with those of today.
+        covered = min(sketch.covered for sketch in rows.values())
+        rows = {row: sketch for row, sketch in rows.items() if sketch.covered == covered}
+        scale = next(iter(rows.values())).elements / covered
         values = {row: sample_values(sketch) for row, sketch in rows.items()}
         m = min(len(v) for v in values.values())
         samples = np.zeros((n, m))
@@ -225,15 +237,16 @@ def make_family(
                 role=roles[name],
                 samples=samples,
                 present=np.array([row in rows for row in range(n)]),
-                sum_squares=_scalar(rows, n, "sum_squares"),
+                sum_squares=scale * _scalar(rows, n, "sum_squares"),
                 mean=_scalar(rows, n, "mean"),
                 m2=_scalar(rows, n, "m2"),
                 m4=_scalar(rows, n, "m4"),
                 minimum=_scalar(rows, n, "minimum"),
                 maximum=_scalar(rows, n, "maximum"),
-                zeros=_scalar(rows, n, "zeros").astype(np.int64),
+                zeros=np.rint(scale * _scalar(rows, n, "zeros")).astype(np.int64),
                 hashes=tuple(rows[row].content_hash if row in rows else b"" for row in range(n)),
                 dtypes=tuple(rows[row].dtype if row in rows else "" for row in range(n)),
+                covered=covered,
             )
         )
         k = max(len(sketch.projection) for sketch in rows.values())

@@ -41,7 +41,7 @@ def difference_rank(family: Family, a: int, b: int, tensors: Collection[str] | N
         size = np.sqrt(max(tensor.sum_squares[a], tensor.sum_squares[b]) / tensor.elements)
         eps = max(ROUNDING.get(tensor.dtypes[row], 2.0**-24) for row in (a, b))
         # Rounding noise is independent from value to value: a band sum of elements / k^2 values, k x k of them.
-        noise = size * eps * np.sqrt(tensor.elements) / k
+        noise = size * eps * np.sqrt(tensor.covered) / k
         floor = 4.0 * np.sqrt(k) * noise + 1e-6 * float(np.abs(projection[a]).max()) * np.sqrt(k)
         ranks.append(int((values > floor).sum()))
         if ranks[-1] == k:

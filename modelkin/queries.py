@@ -135,7 +135,7 @@ CLAIMS: Final = """
     select distinct a.claimed_parent, a.verdict, a.stated_in
     from audit a
     join models m on m.name = a.model
-    where m.model_id = ?
+    where m.model_id = ? and a.claimed_parent is not null
     order by all
 """
 
@@ -189,19 +189,19 @@ SKIPPED: Final = """
 """
 
 AUDIT: Final = """
-    select model, claimed_parent, measured_parent, confidence, verdict, stated_in
+    select model, claimed_parent, measured_parent, confidence, verdict, stated_in, detail
     from audit
-    order by model, claimed_parent, stated_in
+    order by model, claimed_parent, stated_in, verdict
 """
 
 AUDIT_ALL: Final = """
-    select model, claimed_parent, measured_parent, confidence, verdict, stated_in
+    select model, claimed_parent, measured_parent, confidence, verdict, stated_in, detail
     from audit
     union all
-    select m.name, null, p.name, e.confidence, 'missing', null
+    select m.name, null, p.name, e.confidence, 'missing', null, null
     from current_edges e
     join live_models m on m.model_id = e.child_id
     join nodes p on p.node_id = e.parent_id
     where e.child_id not in (select model_id from claims where field = 'base_model')
-    order by model, claimed_parent, stated_in
+    order by model, claimed_parent, stated_in, verdict
 """

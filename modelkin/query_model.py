@@ -48,7 +48,9 @@ def _locate(path: Path) -> tuple[Source, ModelRef]:
             # Its files are links that lead out of the snapshot, which only the cache as a whole may follow.
             return CacheSource(part.parent), _cached(CacheSource(part.parent), part, path)
     if path.is_file():
-        return FolderSource(path.parent), _of_file(FolderSource(path.parent), path)
+        model = _of_file(FolderSource(path.parent), path)
+        _check_is_read(FolderSource(path.parent), model, path)
+        return FolderSource(path.parent), model
     if is_cache(path):
         return CacheSource(path), _only(CacheSource(path), path)
     source = FolderSource(path)
@@ -78,6 +80,20 @@ def _of_file(source: Source, path: Path) -> ModelRef:
         if isinstance(listed, ModelRef) and _has(source, listed, path.name):
             return listed
     raise StopError(f"{plain(str(path))}: expected a file of weights, found none that can be read")
+
+
+def _check_is_read(source: Source, model: ModelRef, path: Path) -> None:
+    """Raise StopError when the folder's model is read from another file, as of several formats or quantisations."""
+    from crawl.layout import weight_files
+
+    groups = weight_files(file.path for file in source.files(model))
+    if any(group.index for group in groups) or any(path.name in group.files for group in groups):
+        return
+    read = plain(groups[0].files[0])
+    raise StopError(
+        f"{plain(str(path))}: the model of its folder is read from {read}, which stands for it: put the file into a "
+        "folder of its own to ask about it alone"
+    )
 
 
 def _only(source: Source, path: Path) -> ModelRef:

@@ -201,7 +201,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """A declared parent beside the measured one; None and "missing" where none is declared."""
+    """A declared parent beside the measured one; None and "missing" where none is declared.
+
+    With "stricter license" nothing is claimed, and `measured_parent` is the ancestor whose license is stricter.
+    """
 
     model: str
     claimed_parent: str | None
@@ -209,6 +212,8 @@ class AuditRow:
     confidence: float | None
     verdict: str
     stated_in: str | None
+    detail: str | None
+    """The base's new name, a declared relation that was not measured, or the two licenses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,31 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from modelkin.cron import cron_trigger
 from modelkin.failures import expected_errors, message_of
 from modelkin.nightly import Mode, RunReport, run
 from modelkin.progress import progress_for
 from modelkin.sources import SourceChoice
+from modelkin.stopping import StoppableProgress, StoppedError, Stopping
 from store.errors import StopError
 from store.generation import GraphFolder
-from store.progress import Progress
+
+if TYPE_CHECKING:
+    from modelkin.metrics import Metrics
 
 __all__ = ["Job", "nightly_job", "serve"]
 
 _TABLE: Final = "apscheduler_jobs"
-_STOPPING: Final = threading.Event()
-"""Set when the process was asked to stop. Of the module, since a stored job can carry plain values only."""
+_STOPPING: Final = Stopping()
+_METRICS: Final[list[Metrics]] = []
+"""One, if they are asked for. Both are the module's own, since a stored job can carry plain values only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,16 @@ def serve(
     now: bool,
     tell: Callable[[str], None],
     report: Callable[[RunReport], None],
+    metrics: Metrics | None = None,
 ) -> None:
     """Run `job` whenever `cron` says so, until SIGTERM or SIGINT; call from the main thread.
 
     A run that was due while no process served, or that was cut off, is caught up once, at once. `now` adds a
-    run at the start. `tell` gets lines for people, `report` the report of each run. A run that fails is told
-    and the next one comes all the same. Raises StopError when the cron line or the stored schedule is
-    unusable.
+    run at the start. `tell` gets lines for people, `report` the report of each run, `metrics` both. A run that fails
+    is told and the next one comes all the same; while one goes on no other starts. Raises StopError when the cron
+    line or the stored schedule is unusable.
     """
-    from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_SCHEDULER_STARTED
+    from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES, EVENT_SCHEDULER_STARTED
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
     from apscheduler.schedulers.blocking import BlockingScheduler
@@ -80,27 +85,40 @@ def serve(
 
     started = threading.Event()
 
+    def tell_next(upcoming: datetime, how_to_stop: str = "") -> None:
+        tell(f"next run {_when(upcoming)}{how_to_stop}")
+        if metrics is not None:
+            metrics.due(upcoming.timestamp())
+
     def on_start(event: Any) -> None:
         started.set()
-        tell(f"next run {_when(first or trigger.get_next_fire_time(None, moment))}; stop with Ctrl-C or SIGTERM")
+        tell_next(first or trigger.get_next_fire_time(None, moment), "; stop with Ctrl-C or SIGTERM")
+
+    def on_overlap(event: Any) -> None:
+        tell("a run is due and the last one still goes on: it is left out")
 
     def on_done(event: Any) -> None:
         # Asking the scheduler for its next run would wait for a lock that shutdown holds while it waits for us.
+        done = event.retval if isinstance(event.retval, RunReport) else None
         if event.exception is not None:
             tell(f"error: the run failed with a bug: {event.exception!r}")
-        elif isinstance(event.retval, RunReport):
-            report(event.retval)
+        elif done is not None:
+            report(done)
         else:
             tell(f"error: {event.retval}")
-        if not _STOPPING.is_set():
+        if metrics is not None:
+            stopped = event.retval == str(StoppedError())
+            metrics.ended("done" if done else "stopped" if stopped else "failed", done)
+        if not _STOPPING.asked.is_set():
             later = datetime.now(UTC)
-            tell(f"next run {_when(trigger.get_next_fire_time(later, later))}")
+            tell_next(trigger.get_next_fire_time(later, later))
 
     scheduler = BlockingScheduler(
         jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{store}")},
         executors={"default": ThreadPoolExecutor(1)},
     )
     scheduler.add_listener(on_start, EVENT_SCHEDULER_STARTED)
+    scheduler.add_listener(on_overlap, EVENT_JOB_MAX_INSTANCES)
     scheduler.add_listener(on_done, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
     scheduler.add_job(
         nightly_job,
@@ -119,7 +137,8 @@ def serve(
         if scheduler.running:
             scheduler.shutdown()
 
-    _STOPPING.clear()
+    _STOPPING.asked.clear()
+    _METRICS[:] = [metrics] if metrics is not None else []
     with _Signals(stop, tell):
         try:
             scheduler.start()
@@ -136,21 +155,22 @@ def nightly_job(
 
     A failure of the world is returned as a message: raised, the scheduler would print its traceback.
     """
-    progress = _StoppableProgress(progress_for(sys.stderr))
+    progress = StoppableProgress(progress_for(sys.stderr), _STOPPING)
     try:
-        source, complete = SourceChoice(**choice).open()
-        return run(
-            graph,
-            source,
-            command="nightly",
-            mode=mode,
-            infer=infer,
-            budget=budget,
-            complete=complete,
-            progress=progress,
-            clock=lambda: datetime.now(UTC),
-            use_metadata=use_metadata,
-        )
+        source, complete = SourceChoice(**choice).open(_STOPPING.sleep)
+        with _METRICS[0].running(source) if _METRICS else nullcontext():
+            return run(
+                graph,
+                source,
+                command="nightly",
+                mode=mode,
+                infer=infer,
+                budget=budget,
+                complete=complete,
+                progress=progress,
+                clock=lambda: datetime.now(UTC),
+                use_metadata=use_metadata,
+            )
     except expected_errors() as error:
         return message_of(error)
     finally:
@@ -183,36 +203,6 @@ def _when(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-class _StoppableProgress:
-    """Raises from the next step on once the process was asked to stop: the run ends as after a kill, resumable."""
-
-    def __init__(self, shown: Progress) -> None:
-        self._shown = shown
-
-    def start(self, label: str, total: int | None) -> None:
-        self._check()
-        self._shown.start(label, total)
-
-    def advance(self, n: int = 1, note: str = "") -> None:
-        self._check()
-        self._shown.advance(n, note)
-
-    def finish(self) -> None:
-        self._check()
-        self._shown.finish()
-
-    def note(self, text: str) -> None:
-        self._check()
-        self._shown.note(text)
-
-    def close(self) -> None:
-        self._shown.finish()
-
-    def _check(self) -> None:
-        if _STOPPING.is_set():
-            raise StopError("stopped within a run; the next one goes on from there")
-
-
 class _Signals:
     """While entered, the first SIGTERM or SIGINT calls `stop` on another thread, the second one ends the process.
 
@@ -239,12 +229,12 @@ class _Signals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if _STOPPING.is_set():
+        if _STOPPING.asked.is_set():
             os._exit(128 + number)
-        _STOPPING.set()
+        _STOPPING.asked.set()
         self._asked.put(True)
 
     def _wait(self) -> None:
         if self._asked.get():
-            self._tell("stopping; a run in progress ends at its next step (again to end at once)")
+            self._tell("stopping; a run in progress ends after its current model (again to end at once)")
             self._stop()

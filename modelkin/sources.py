@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from time import sleep as really_sleep
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from modelkin.plain import plain
 from store.errors import StopError
 
 if TYPE_CHECKING:
+    from crawl.retry import Sleep
     from crawl.source import Source
 
 __all__ = ["DEFAULT_BUDGET", "SourceChoice"]
@@ -23,8 +25,9 @@ DEFAULT_BUDGET: Final = 64 * 2**20
 class SourceChoice:
     """What the user asked to read; plain values only, since the scheduler keeps it on disk.
 
-    `where` is `hub`, `hub:URL`, an address, or a path. The rest narrows a Hub's listing. There is no token here:
-    it comes from HF_TOKEN or the login of `hf auth login`.
+    `where` is `hub`, `hub:URL`, an address, or a path. `author`, `search` and `filter` narrow a Hub's list, `listing`
+    is the Hub that has it where the first one is a mirror, `limit` is how many models to read in a run, and `sort`
+    which ones first. There is no token here: it comes from HF_TOKEN or the login of `hf auth login`.
     """
 
     where: str = "hub"
@@ -33,6 +36,8 @@ class SourceChoice:
     search: str | None = None
     filter: tuple[str, ...] = ()
     limit: int | None = None
+    sort: Literal["createdAt", "downloads"] = "createdAt"
+    listing: str | None = None
 
     def settled(self) -> SourceChoice:
         """The same choice for another working folder. Raises StopError when there is nothing there."""
@@ -46,20 +51,14 @@ class SourceChoice:
                     f"expected a folder of models, hub or an address as SOURCE; found {found} at {plain(str(path))}"
                 )
             return replace(self, where=str(path))
-        if not address:
-            return replace(self, where="hub", endpoint=None)
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise StopError(f"expected a Hub at http:// or https://, found {plain(address)}")
-        if "@" in parts.netloc:
-            raise StopError(
-                f"the address of {plain(parts.hostname)} holds a name or password, which would be stored; "
-                "set HF_TOKEN instead"
-            )
-        return replace(self, where="hub", endpoint=address)
+        listing = _plain_address(self.listing) if self.listing else None
+        return replace(self, where="hub", endpoint=_plain_address(address) if address else None, listing=listing)
 
-    def open(self) -> tuple[Source, bool]:
-        """The source, and whether its listing covers all of it, so that what is missing there is gone."""
+    def open(self, sleep: Sleep = really_sleep) -> tuple[Source, bool]:
+        """The source, and whether its listing covers all of it, so that what is missing there is gone.
+
+        `sleep` is how to wait for a Hub, in seconds.
+        """
         settled = self.settled()
         if settled.where == "hub":
             from crawl.hub import HubSource
@@ -70,8 +69,11 @@ class SourceChoice:
                 search=self.search,
                 filter=list(self.filter) or None,
                 limit=self.limit,
+                sort=self.sort,
+                listing=settled.listing,
+                sleep=sleep,
             )
-            return hub, not self._narrowings()
+            return hub, not (self.author or self.search or self.filter)
         from crawl.folder import FolderSource
         from crawl.hfcache import CacheSource, is_cache
 
@@ -84,24 +86,54 @@ class SourceChoice:
             return self.endpoint or ""
         if self.where.startswith("hub:"):
             address = self.where.removeprefix("hub:")
-        elif self.where.startswith(("http://", "https://")):
+        elif "://" in self.where:
+            # Of another kind too: it is no path, and may hold a password.
             address = self.where
         else:
             return None
         if self.endpoint and self.endpoint != address:
-            raise StopError(f"two addresses for one Hub: SOURCE {plain(address)} and --endpoint {plain(self.endpoint)}")
+            given, other = _shown(address), _shown(self.endpoint)
+            raise StopError(f"two addresses for one Hub: SOURCE {given} and --endpoint {other}")
         return address
 
-    def _narrowings(self) -> list[str]:
+    def _refuse_narrowing(self) -> None:
         given = {
             "--author": self.author,
             "--search": self.search,
             "--filter": self.filter,
             "--limit": self.limit,
+            "--sort": self.sort != "createdAt",
+            "--listing": self.listing,
+            "--endpoint": self.endpoint,
         }
-        return [option for option, value in given.items() if value]
-
-    def _refuse_narrowing(self) -> None:
-        options = self._narrowings() + (["--endpoint"] if self.endpoint else [])
+        options = [option for option, value in given.items() if value]
         if options:
             raise StopError(f"{', '.join(options)} is for a Hub; {plain(self.where)} is a path")
+
+
+def _split(address: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return parts if host else None
+
+
+def _shown(address: str) -> str:
+    """The address without what may be a secret."""
+    parts = _split(address)
+    return plain(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}") if parts else "something else"
+
+
+def _plain_address(address: str) -> str:
+    """The address of a Hub as it may be stored. Raises StopError when it is none, or holds what must not be."""
+    parts = _split(address)
+    if parts is None or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise StopError(f"expected a Hub at http:// or https://, found {_shown(address)}")
+    if "@" in parts.netloc:
+        raise StopError(
+            f"the address of {plain(parts.hostname or '')} holds a name or password, which would be stored; "
+            "set HF_TOKEN instead"
+        )
+    return address

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -65,11 +66,18 @@ class Download(FileResponse):
 
 
 class HubRoutes:
-    """The routes over one folder. `page_size` is the most that one page of a listing holds."""
+    """The routes over one folder. `page_size` is the most that one page of a listing holds.
+
+    What a folder does not hold is set here: `withheld` has names of repositories that are private, gated or disabled,
+    `downloads` how often each was downloaded, `moved` the new names of those that were renamed.
+    """
 
     def __init__(self, root: Path, page_size: int = 1000) -> None:
         self.repositories = Repositories(root)
         self.page_size = page_size
+        self.withheld: dict[str, str] = {}
+        self.downloads: dict[str, int] = {}
+        self.moved: dict[str, str] = {}
         model, both = "/api/models/{org}/{name}", ["GET", "HEAD"]
         self.routes = [
             Route("/api/models", self.list_models),
@@ -83,9 +91,17 @@ class HubRoutes:
             Route("/{org}/{name}/resolve/{revision}/{path:path}", self.resolve, methods=both),
         ]
 
+    def rename(self, old: str, new: str) -> None:
+        """Move a repository; its old name leads to the new one from then on."""
+        target = self.repositories.root / new
+        target.parent.mkdir(exist_ok=True)
+        (self.repositories.root / old).rename(target)
+        self.moved.pop(new, None)
+        self.moved[old] = new
+
     def list_models(self, request: Request) -> Response:
         query = request.query_params
-        names = self.repositories.names()
+        names = [name for name in self.repositories.names() if self.withheld.get(name) != "private"]
         if author := query.get("author"):
             names = [name for name in names if name.split("/")[0] == author]
         if search := query.get("search", "").lower():
@@ -96,11 +112,13 @@ class HubRoutes:
         page, headers = self.page(request, self.ordered(names, query.get("sort", "")))
         # Only the page's own models are read: a listing of thousands stays cheap.
         found = [repository for name in page if (repository := self.repositories.get(name))]
-        return JSONResponse([describe(repository, fields) for repository in found], headers=headers)
+        return JSONResponse([self.describe(repository, fields) for repository in found], headers=headers)
 
     def ordered(self, names: Sequence[str], sort: str) -> list[tuple[Any, str]]:
         """(key, name) in the order asked for, names deciding between equals and without an order."""
         by = SORTS.get(sort)
+        if sort == "downloads":
+            return sorted(((-self.downloads.get(name, 0), name), name) for name in names)
         if by is None:
             return [((name,), name) for name in names]
         found = [repository for name in names if (repository := self.repositories.get(name))]
@@ -129,7 +147,7 @@ class HubRoutes:
     def model_info(self, request: Request) -> Response:
         repository = self.repository(request)
         query = request.query_params
-        info = describe(repository, asked(query, INFO))
+        info = self.describe(repository, asked(query, INFO))
         if query.get("blobs", "").lower() in TRUE and "siblings" in info:
             info["siblings"] = [
                 {"rfilename": file.path, "size": file.size, "blobId": file.hashes[0]}
@@ -188,13 +206,39 @@ class HubRoutes:
         Raises 404 as the Hub words it when there is none.
         """
         parameters = request.path_params
-        repository = self.repositories.get(f"{parameters['org']}/{parameters['name']}")
+        name = f"{parameters['org']}/{parameters['name']}"
+        repository = self.repositories.get(name)
+        if repository is None and name in self.moved:
+            target = request.url.path.replace(name, self.moved[name], 1)
+            raise HTTPException(307, "moved", {"Location": str(request.url.replace(path=target))})
         if repository is None:
             raise missing("RepoNotFound", "Repository not found")
+        self.refuse_withheld(name, "/resolve/" in request.url.path)
         revision = parameters.get("revision", "main")
         if revision not in ("main", "refs/heads/main") and revision != repository.sha:
             raise missing("RevisionNotFound", f"Invalid rev id: {quote(revision)}")
         return repository
+
+    def refuse_withheld(self, name: str, content: bool) -> None:
+        """Raises what the Hub answers for what it withholds; of a gated repository it withholds the content only."""
+        state = self.withheld.get(name)
+        if state == "private":
+            raise HTTPException(401, "Invalid credentials", {"X-Error-Code": "RepoNotFound"})
+        if state == "disabled":
+            raise HTTPException(403, "disabled", {"X-Error-Message": "Access to this resource is disabled."})
+        if state == "gated" and content:
+            raise HTTPException(403, "gated", {"X-Error-Code": "GatedRepo"})
+
+    def describe(self, repository: Repository, fields: Sequence[str]) -> dict[str, Any]:
+        """The fields of a repository, under the id that it has had since it was made."""
+        name = repository.name
+        while name in (before := {new: old for old, new in self.moved.items()}):
+            name = before[name]
+        state = self.withheld.get(repository.name)
+        told: dict[str, Any] = {"disabled": state == "disabled", "downloads": self.downloads.get(repository.name, 0)}
+        told |= {"gated": "manual" if state == "gated" else False}
+        described = describe(repository, fields) | {"_id": describe(replace(repository, name=name), ())["_id"]}
+        return described | {field: value for field, value in told.items() if field in described}
 
     def no_such_model(self, request: Request) -> NoReturn:
         raise missing("RepoNotFound", "Repository not found")

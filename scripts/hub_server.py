@@ -1,6 +1,6 @@
 """A Hub on loopback: serves a folder `org/name/files` the way huggingface.co serves models, for reading.
 
-    python -m scripts.hub_server ROOT --port 8000
+    python -m scripts.hub_server ROOT --port 8000 [--weather SEED]
 
     with HubServer(root) as hub:
         HfApi(endpoint=hub.url).list_models()
@@ -28,6 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scripts.hub_routes import HubRoutes, answer_error
+from scripts.hub_weather import Weather
 
 __all__ = ["Faults", "HubServer", "main"]
 
@@ -61,25 +62,32 @@ class Counted:
 class HubServer:
     """A Hub over `root`, in a thread of its own inside its context. Port 0 takes a free one.
 
-    `faults` sees every request first and may answer in the Hub's place, with a new Response each time.
+    `faults` sees every request first and may answer in the Hub's place, with a new Response each time; `weather`
+    spoils some of the answers.
     """
 
-    def __init__(self, root: Path | str, port: int = 0, *, page_size: int = 1000, faults: Faults | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        port: int = 0,
+        *,
+        page_size: int = 1000,
+        faults: Faults | None = None,
+        weather: Weather | None = None,
+    ) -> None:
         self.hub = HubRoutes(Path(root), page_size)
         own = [Route("/-/stats", self.show_stats), Route("/-/reset", self.clear, methods=["POST"])]
-        self.counted = Counted(
-            Starlette(routes=[*own, *self.hub.routes], exception_handlers={HTTPException: answer_error}),
-            faults,
-        )
+        app = Starlette(routes=[*own, *self.hub.routes], exception_handlers={HTTPException: answer_error})
+        self.counted = Counted(weather.over(app) if weather else app, faults)
         # Named as TCP, because asyncio turns Nagle's delay off only then: 1 ms an answer instead of 40.
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(("127.0.0.1", port))
         self.socket.listen(128)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        config = uvicorn.Config(
-            self.counted, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=1
-        )
+        # Answers that end in the middle are what weather is about.
+        level = "critical" if weather else "warning"
+        config = uvicorn.Config(self.counted, log_level=level, lifespan="off", ws="none", timeout_graceful_shutdown=1)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.run, name="hub-server", daemon=True)
 
@@ -125,10 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Serve a folder org/name/files as a Hub, on loopback.")
     parser.add_argument("root", type=Path, metavar="ROOT")
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
+    parser.add_argument("--weather", type=int, metavar="SEED", help="spoil answers, which ones follows from the seed")
+    parser.add_argument("--rate", type=float, default=0.2, help="the share of answers to spoil")
     options = parser.parse_args(arguments)
     if not options.root.is_dir():
         parser.error(f"{options.root} is not a folder")
-    server = HubServer(options.root, options.port)
+    weather = None if options.weather is None else Weather(options.weather, options.rate)
+    server = HubServer(options.root, options.port, weather=weather)
     print(server.url, flush=True)
     server.run()
     return 0

@@ -1,6 +1,7 @@
 """The sketch format: its version, its seeds and its sizes. Written into every shard, checked on every read.
 
-Whoever changes how a sketch is computed raises `SKETCH_VERSION`: sketches of two versions are never compared.
+Whoever changes how a sketch is computed raises `SKETCH_VERSION`. Sketches of two versions are compared only where both
+mean the same: tensors of which they cover the same number of values.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Final
 
-__all__ = ["SCHEMA_VERSION", "SKETCH_VERSION", "SketchFormat"]
+__all__ = ["READABLE_VERSIONS", "SCHEMA_VERSION", "SKETCH_VERSION", "SketchFormat"]
 
 SCHEMA_VERSION: Final = 3
-SKETCH_VERSION: Final = 1
+SKETCH_VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, 2)
+"""Version 1 sampled large tensors all over; of tensors up to `store.positions.LARGE` elements both say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class SketchFormat:
     """k of the k x k projection."""
     projections: int = 3
     """Tensors a model that get one."""
+    probe: int = 12 << 20
+    """Values a model that its large tensors are probed by, those with a projection not counted."""
 
     def as_metadata(self) -> dict[str, str]:
         """Key-value metadata of a Parquet shard."""

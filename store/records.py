@@ -15,8 +15,11 @@ __all__ = ["Claim", "Edge", "Evidence", "Inferred", "Merge", "Model", "Pair", "S
 class TensorSketch:
     """The sketch of one tensor of one model: a row of the Parquet shards and of the view `sketches`.
 
-    Moments are exact in float64 over all `elements` values; `samples` are the values at the seeded positions of the
-    tensor's shape, in the tensor's own dtype and in the order of those positions; `projection` is k*k float32 or empty.
+    A tensor of more than `store.positions.LARGE` elements is described by one run of `covered` values, which the
+    architecture fixes, whether the rest was read or not: whoever reads everything and whoever reads a few bytes have
+    the same sketch. Moments (float64), range, zeros, hash, outliers and projection are exact over the covered values;
+    `samples` are the values at the seeded positions of the tensor's shape, in the tensor's own dtype and in the order
+    of those positions; `projection` is k*k float32 or empty.
     """
 
     tensor: str
@@ -27,6 +30,8 @@ class TensorSketch:
     """As safetensors writes it: F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8, ..."""
     shape: tuple[int, ...]
     elements: int
+    covered: int
+    """Values that the sketch is of: `elements`, or fewer for a large tensor."""
     mean: float
     sum_squares: float
     m2: float
@@ -37,7 +42,7 @@ class TensorSketch:
     maximum: float
     zeros: int
     content_hash: bytes
-    """First 16 bytes of BLAKE3 of the stored bytes."""
+    """First 16 bytes of BLAKE3 of the stored bytes of the covered values."""
     outlier_values: NDArray[np.float64]
     """The k values of largest magnitude, largest first, ties by lower position."""
     outlier_positions: NDArray[np.int64]
@@ -45,6 +50,9 @@ class TensorSketch:
     samples: bytes
     """Little-endian values in `dtype`."""
     projection: NDArray[np.float32]
+    """k*k values, of whole rows."""
+    whole_hash: bytes | None = None
+    """As `content_hash`, of all values; None where they were not all read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,12 @@ class Model:
     modified_at: datetime | None
     sketches: tuple[TensorSketch, ...] = field(repr=False)
     claims: tuple[Claim, ...] = ()
+    format: str = "safetensors"
+    """safetensors, torch, flax, keras, gguf or onnx."""
+    quantization: str | None = None
+    """How most values are stored, where not as floats: Q4_K, gptq4, awq4, nf4, int8, ..."""
+    kind: str = "model"
+    """model, or adapter: differences from a base."""
 
 
 @dataclass(frozen=True, slots=True)

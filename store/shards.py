@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from store.checksum import file_checksum, with_checksum
 from store.errors import StopError
-from store.format import SKETCH_VERSION, SketchFormat
+from store.format import READABLE_VERSIONS, SKETCH_VERSION, SketchFormat
 from store.records import TensorSketch
 
 __all__ = ["SCHEMA", "fsync_directory", "read_models", "read_shard", "write_named_shard", "write_shard"]
@@ -28,6 +28,7 @@ SCHEMA: Final = pa.schema(
         ("dtype", pa.string()),
         ("shape", pa.list_(pa.int64())),
         ("elements", pa.int64()),
+        ("covered", pa.int64()),
         ("mean", pa.float64()),
         ("sum_squares", pa.float64()),
         ("m2", pa.float64()),
@@ -41,9 +42,13 @@ SCHEMA: Final = pa.schema(
         ("outlier_positions", pa.list_(pa.int64())),
         ("samples", pa.binary()),
         ("projection", pa.list_(pa.float32())),
+        ("whole_hash", pa.binary(16)),
     ]
 )
 """Columns of a shard: `model_id` and the fields of `TensorSketch`."""
+
+_FIRST_SCHEMA: Final = pa.schema([field for field in SCHEMA if field.name not in ("covered", "whole_hash")])
+"""Of version 1, which read all of every tensor."""
 
 _ID_COLUMN: Final = SCHEMA.get_field_index("model_id")
 _GROUP_ROWS: Final = 256
@@ -158,22 +163,26 @@ def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names, wanted: Colle
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             version = (file.schema_arrow.metadata or {}).get(b"modelkin.version", b"").decode("ascii", "replace")
-            if version != str(SKETCH_VERSION):
+            if version not in map(str, READABLE_VERSIONS):
                 raise StopError(
-                    f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION}; "
+                    f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION} and older; "
                     "delete it and index its source again, or install the modelkin that wrote the graph"
                 )
-            if not file.schema_arrow.equals(SCHEMA):
+            expected = _FIRST_SCHEMA if version == "1" else SCHEMA
+            if not file.schema_arrow.equals(expected):
                 raise StopError(
-                    f"{path}: expected the columns {', '.join(SCHEMA.names)}; delete it and index its source again"
+                    f"{path}: expected the columns {', '.join(expected.names)}; delete it and index its source again"
                 )
+            present = [name for name in columns if name in expected.names]
             if wanted is None:
-                return file.read(columns=list(columns))
-            ids = np.fromiter(wanted, np.int64, len(wanted))
-            ids.sort()
-            groups = [at for at in range(file.num_row_groups) if _may_hold(file.metadata.row_group(at), ids)]
-            table = file.read_row_groups(groups, columns=list(columns))
-            return table.filter(pa.compute.is_in(table.column("model_id"), pa.array(ids)))
+                table = file.read(columns=present)
+            else:
+                ids = np.fromiter(wanted, np.int64, len(wanted))
+                ids.sort()
+                groups = [at for at in range(file.num_row_groups) if _may_hold(file.metadata.row_group(at), ids)]
+                table = file.read_row_groups(groups, columns=present)
+                table = table.filter(pa.compute.is_in(table.column("model_id"), pa.array(ids)))
+            return _as_now(table) if version == "1" and "elements" in columns else table
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StopError(f"{path}: the shard cannot be read ({error}); delete it and index its source again") from error
 
@@ -184,6 +193,13 @@ def _may_hold(group: Any, ids: NDArray[np.int64]) -> bool:
     if told is None or not told.has_min_max:
         return True
     return bool(np.searchsorted(ids, told.min) < np.searchsorted(ids, told.max, side="right"))
+
+
+def _as_now(table: Any) -> Any:
+    """A table of version 1 with the columns of today: its sketches cover all values, as its hashes do."""
+    added = {"covered": table.column("elements"), "whole_hash": table.column("content_hash")}
+    columns = [added[name] if name in added else table.column(name) for name in SCHEMA.names]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _lists(table: Any, name: str, dtype: Any) -> list[Any]:

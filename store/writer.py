@@ -1,5 +1,5 @@
 """One run that writes: models in, generation out. All SQL that changes a graph is here, in
-`store.lineage` and in `store.mending`."""
+`store.lineage`, in `store.repositories` and in `store.mending`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class GraphWriter:
         self.form = form or SketchFormat()
         self._command = command
         self._source = source
-        self._version = version
+        self.version = version
         self._clock = clock
         self._stack = ExitStack()
         self.connection: duckdb.DuckDBPyConnection
@@ -98,8 +98,12 @@ class GraphWriter:
             "free some space or mend the disk and run the same command again: it goes on where this one stopped"
         )
 
+    def now(self) -> datetime:
+        """The time by this machine's clock, aware."""
+        return self._clock().astimezone(UTC)
+
     def _now(self) -> datetime:
-        return self._clock().astimezone(UTC).replace(tzinfo=None)
+        return self.now().replace(tzinfo=None)
 
     def _begin_run(self) -> None:
         c = self.connection
@@ -109,7 +113,7 @@ class GraphWriter:
         self.run_id = int(row[0])
         c.execute(
             "insert into runs (run_id, command, source, started_at, status, version) values (?, ?, ?, ?, 'running', ?)",
-            [self.run_id, self._command, self._source, self._now(), self._version],
+            [self.run_id, self._command, self._source, self._now(), self.version],
         )
 
     @contextmanager
@@ -210,16 +214,19 @@ class GraphWriter:
                 [[row[0] for row in moved]],
             )
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Models that the source no longer holds: their rows stay, closed by this run."""
-        self._retire(list(names))
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Models that the source no longer holds: their rows stay, closed by this run. Returns those that were live."""
+        return self._retire(list(names))
 
-    def _retire(self, names: list[str]) -> None:
-        if names:
-            self.connection.execute(
-                "update models set removed_run = ? where source = ? and removed_run is null and list_contains(?, name)",
-                [self.run_id, self._source, names],
-            )
+    def _retire(self, names: list[str]) -> list[str]:
+        if not names:
+            return []
+        rows = self.connection.execute(
+            """update models set removed_run = ? where source = ? and removed_run is null and list_contains(?, name)
+               returning name""",
+            [self.run_id, self._source, names],
+        ).fetchall()
+        return [row[0] for row in rows]
 
     def _insert_architectures(self, models: Sequence[Model], backbones: Mapping[str, Backbone]) -> None:
         known = {row[0] for row in self.connection.execute("select architecture from architectures").fetchall()}

@@ -34,12 +34,14 @@ class Once:
 
 
 class Asked:
-    """A HubSource over a server, and how long it was asked to sleep."""
+    """A HubSource over a server, and how long it was asked to sleep: its clock moves when it sleeps, and only then."""
 
-    def __init__(self, hub: HubServer, token: str | None = "hf_test") -> None:
+    def __init__(self, hub: HubServer, token: str | None = "hf_test", timeout_s: float = 30.0) -> None:
         self.slept: list[float] = []
         self.hub = hub
-        self.source = HubSource(hub.url, token, sleep=self.slept.append)
+        self.source = HubSource(
+            hub.url, token, timeout_s=timeout_s, sleep=self.slept.append, clock=lambda: sum(self.slept)
+        )
 
     def model(self, name: str = "ada/alpha") -> ModelRef:
         (found,) = [m for m in self.source.models() if isinstance(m, ModelRef) and m.name == name]

@@ -40,6 +40,7 @@ def sketch(name: str) -> TensorSketch:
         dtype="F32",
         shape=(2,),
         elements=2,
+        covered=2,
         mean=0.0,
         sum_squares=2.0,
         m2=1.0,

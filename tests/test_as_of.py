@@ -228,7 +228,7 @@ def graph(tmp_path: Path) -> Path:
         (("tree",), "without relatives: b", "finetune"),
         (("tree", "b"), "no relatives", "2 models"),
         (("explain", "b"), "a root without children", "child of a"),
-        (("audit",), "1 contradicted", "2 contradicted"),
+        (("audit",), "1 circular", "2 circular"),
         (("sql", "select count(*) as n from lineage where parent = 'a'"), "0", "1"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl.claims import MAX_FRONT_MATTER, read_claims
+from crawl.claims import MAX_FRONT_MATTER, listed_claims, read_claims
 from crawl.names import is_plain
 from store.records import Claim
 
@@ -153,3 +153,73 @@ YAML = st.text("abc:-[]{}&*!|>'\"%@`#?,\n \t~0", max_size=60)
 @given(YAML)
 def test_no_yaml_raises(front_matter: str) -> None:
     read_claims(f"---\nbase_model: {front_matter}\n---", None)
+
+
+def test_tags_declare_a_base_where_the_card_does_not() -> None:
+    tags = "tags: ['base_model:quantized:a/b', 'base_model:c/d', 'base_model:x', 'base_model:merge:e/f/g', base_model]"
+    assert [claim for claim in card(tags) if claim[0] != "tags"] == [
+        ("base_model_relation", "quantized"),
+        ("base_model", "a/b"),
+        ("base_model", "c/d"),
+        ("base_model", "x"),
+        ("base_model_relation", "merge"),
+    ]
+    assert [claim for claim in card(f"base_model: z/z\n{tags}") if claim[0] != "tags"] == [("base_model", "z/z")]
+
+
+def test_an_adapters_configuration_names_its_base() -> None:
+    def adapter(text: str) -> list[Claim]:
+        return list(read_claims(None, None, text))
+
+    assert adapter('{"base_model_name_or_path": "meta-llama/Llama-2-7b-hf", "r": 8}') == [
+        Claim("base_model", "meta-llama/Llama-2-7b-hf", "adapter_config.json")
+    ]
+    for local in ("./llama", "/home/me/llama", "../llama", "C:\\\\llama", "a/b/c", ""):
+        assert adapter(f'{{"base_model_name_or_path": "{local}"}}') == []
+    assert adapter("[]") == adapter("{") == adapter('{"base_model_name_or_path": {"a/b": 1}}') == []
+
+
+ROW = {
+    "id": "ada/alpha",
+    "author": "ada",
+    "library_name": "transformers",
+    "pipeline_tag": "text-generation",
+    "tags": ["transformers", "llama", "base_model:a/b", "base_model:finetune:a/b", "region:us"],
+    "cardData": {
+        "license": "mit",
+        "tags": ["llama"],
+        "library_name": "transformers",
+        "datasets": ["wikitext", 7, None],
+    },
+}
+
+
+def test_a_row_of_a_list_claims_what_the_card_does_and_what_the_hub_adds() -> None:
+    assert listed_claims(ROW) == (
+        Claim("license", "mit", "README.md"),
+        Claim("library_name", "transformers", "README.md"),
+        Claim("datasets", "wikitext", "README.md"),
+        Claim("tags", "llama", "README.md"),
+        Claim("author", "ada", "hub"),
+        Claim("pipeline_tag", "text-generation", "hub"),
+        Claim("tags", "transformers", "hub"),
+        Claim("tags", "base_model:a/b", "hub"),
+        Claim("tags", "base_model:finetune:a/b", "hub"),
+        Claim("tags", "region:us", "hub"),
+        Claim("base_model", "a/b", "hub"),
+        Claim("base_model_relation", "finetune", "hub"),
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("base_model:a/b"),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*ROW, "base_model"]), inner, max_size=4)
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from(list(ROW)), JSON))
+def test_no_row_raises_or_claims_what_cannot_be_stored(row: dict[str, object]) -> None:
+    for claim in listed_claims(row):
+        assert is_plain(claim.value)

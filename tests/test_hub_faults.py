@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from crawl.hub import HubSource
 from crawl.source import FileRef, ModelRef
 from scripts.hub_server import HubServer
+from scripts.hub_weather import Weather
 from store.errors import RetryError, StopError
 from tests.hub_models import Asked, Once, make_models, read, reason_of
 
@@ -56,10 +57,10 @@ def test_a_hub_that_stays_busy_is_left_with_what_it_asked_for(root: Path) -> Non
         asked = Asked(hub)
         model = asked.model()
         reader = asked.source.open(model, asked.weights(model))
-        with pytest.raises(RetryError, match=r"429.*attempt 5 of 5") as caught:
+        with pytest.raises(RetryError, match=r"429.*attempt 7 of 7") as caught:
             read(reader, 0, 8)
         assert caught.value.wait_s == 20
-        assert asked.slept == [20.0] * 4
+        assert asked.slept == [20.0] * 6
 
 
 def test_a_body_that_breaks_off_is_taken_up_where_it_broke_off(root: Path) -> None:
@@ -200,3 +201,78 @@ def test_an_answer_that_drips_is_given_up(root: Path) -> None:
         reader.prefetch(0, file.size)
         with pytest.raises(RetryError, match="expected an answer in 600 s"):
             read(reader, 0, file.size)
+
+
+def test_an_address_that_has_expired_is_asked_for_again(root: Path) -> None:
+    content = (root / "ada/alpha/model.safetensors").read_bytes()
+    with HubServer(root, weather=Weather(0, 1.0, ("expired", "cdn"))) as hub:
+        asked = Asked(hub)
+        model = asked.model()
+        with asked.source.open(model, asked.weights(model)) as reader:
+            assert read(reader, 0, len(content)) == content
+
+
+def test_a_socket_that_is_stuck_is_left(root: Path) -> None:
+    with HubServer(root, weather=Weather(0, 1.0, ("stuck",))) as hub:
+        asked = Asked(hub, timeout_s=0.1)
+        assert [model.name for model in asked.source.models()] == ["ada/alpha", "bob/beta"]
+        assert asked.slept == [1.0, 2.0, 4.0]
+
+
+def test_a_body_that_breaks_off_again_and_again_is_read_as_long_as_it_grows(root: Path) -> None:
+    content = (root / "ada/alpha/model.safetensors").read_bytes()
+
+    def slow(request: Request) -> Response | None:
+        if "resolve" not in request.url.path:
+            return None
+        start, stop = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
+        piece = content[start : min(stop + 1, start + 70_000)]
+        return Response(piece, 206, {"Content-Range": f"bytes {start}-{stop}/{len(content)}"})
+
+    with HubServer(root, faults=slow) as hub:
+        asked = Asked(hub)
+        model = asked.model()
+        with asked.source.open(model, asked.weights(model)) as reader:
+            reader.prefetch(0, len(content))
+            assert read(reader, 0, len(content)) == content
+        assert len(asked.slept) == len(content) // 70_000
+
+
+def test_another_file_than_the_list_of_files_says_is_told(root: Path) -> None:
+    with HubServer(root, weather=Weather(0, 1.0, ("changed",))) as hub:
+        asked = Asked(hub)
+        model = asked.model()
+        reader = asked.source.open(model, asked.weights(model))
+        assert reason_of(lambda: read(reader, 0, 8)) == "changed_while_reading"
+
+
+def test_a_file_that_changes_between_two_openings_is_told(root: Path) -> None:
+    def tagged(tag: str) -> Callable[[], Response]:
+        return lambda: Response(bytes(10), 206, {"Content-Range": "bytes 0-9/10", "ETag": tag})
+
+    faults = Once("resolve", tagged("one"), tagged("two"), tagged("two"))
+    with HubServer(root, faults=faults) as hub:
+        asked = Asked(hub)
+        model = asked.model()
+        file = FileRef("x", 10)
+        with asked.source.open(model, file) as reader:
+            read(reader, 0, 8)
+        with asked.source.open(model, file) as reader:
+            assert reason_of(lambda: read(reader, 0, 8)) == "changed_while_reading"
+        with asked.source.open(model, file) as reader:
+            read(reader, 0, 8)
+
+
+def test_a_mirror_without_a_list_is_told_what_to_do(root: Path) -> None:
+    with (
+        HubServer(root, faults=Once("/api/models", lambda: Response(status_code=404))) as mirror,
+        HubServer(root) as hub,
+    ):
+        with pytest.raises(StopError, match="--listing URL"):
+            list(Asked(mirror).source.models())
+        source = HubSource(mirror.url, listing=hub.url)
+        model = next(iter(source.models()))
+        assert isinstance(model, ModelRef)
+        assert mirror.stats()["requests"] == 1
+        assert source.files(model)
+        assert (mirror.stats()["requests"], hub.stats()["requests"], source.requests) == (2, 1, 2)

@@ -56,6 +56,19 @@ def test_identify_a_state_dict_of_torch_with_tied_weights(weights: Path) -> None
         graph.identify({name: value.to(torch.bfloat16) for name, value in state.items()})
 
 
+def test_identify_a_file_of_another_format(weights: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    state = load_file(weights / "new/one/model.safetensors")
+    file = tmp_path / "new/pytorch_model.bin"
+    file.parent.mkdir()
+    torch.save({name: torch.tensor(array) for name, array in state.items()}, file)
+    with ModelGraph.open(weights / "graph") as graph:
+        assert graph.identify(file) == graph.identify(weights / "new/one")
+        (file.parent / "model.safetensors").write_bytes((weights / "new/one/model.safetensors").read_bytes())
+        with pytest.raises(StopError, match=r"is read from model\.safetensors"):
+            graph.identify(file)
+
+
 def test_identify_a_snapshot_of_the_cache(weights: Path, tmp_path: Path) -> None:
     repository = tmp_path / "hub/models--org--new"
     blob = repository / "blobs/0123"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pickle
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,10 @@ from modelkin import ModelGraph
 from modelkin.cron import BadCronError, cron_trigger
 from modelkin.schedule import _due
 from store.errors import StopError
-from tests.small_graph import ENVIRONMENT, build, with_ingest, write_weights, writer
+from tests.served import CRON, serving
+from tests.small_graph import build, write_weights, writer
 
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)  # a Monday
-CRON = "0 2 * * *"
 pytestmark = pytest.mark.timeout(60)  # a line that never comes
 
 
@@ -94,44 +91,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_weights(folder / "org/child", 2, parent=write_weights(folder / "org/base", 1))
     return folder
-
-
-class Served:
-    """A scheduler in another process, and what it has said."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.said = ""
-
-    def wait_for(self, text: str) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said += line
-            if text in line:
-                return
-        raise AssertionError(f"it ended without {text!r}:\n{self.said}")
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.said += self.process.communicate(timeout=20)[0]
-        assert self.process.returncode == 0, self.said
-        assert "Traceback" not in self.said
-
-
-@contextmanager
-def serving(
-    graph: Path, source: Path, *more: str, cron: str = CRON, real: bool = False, ingest: str = "pass"
-) -> Iterator[Served]:
-    """Serve in another process; unless `real`, a run does `ingest` and places nothing."""
-    start = ["-m", "modelkin"] if real else ["-c", with_ingest(ingest)]
-    command = [sys.executable, *start, "schedule", "--cron", cron, str(source), "--graph", str(graph)]
-    with subprocess.Popen(
-        [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    ) as process:
-        try:
-            yield Served(process)
-        finally:
-            process.kill()
 
 
 def stored(graph: Path) -> dict[str, float]:

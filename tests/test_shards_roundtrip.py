@@ -40,6 +40,7 @@ def sketches(draw: st.DrawFn) -> TensorSketch:
         dtype=dtype,
         shape=tuple(draw(st.lists(INT64, max_size=5))),
         elements=draw(INT64),
+        covered=draw(INT64),
         **{name: draw(st.floats()) for name in ("mean", "sum_squares", "m2", "m3", "m4", "minimum", "maximum")},
         zeros=draw(INT64),
         content_hash=draw(st.binary(min_size=16, max_size=16)),
@@ -47,6 +48,7 @@ def sketches(draw: st.DrawFn) -> TensorSketch:
         outlier_positions=draw(arrays.arrays(np.int64, outliers)),
         samples=draw(st.binary(max_size=6)) * DTYPES[dtype].itemsize,
         projection=draw(arrays.arrays(np.float32, k * k, elements=st.floats(width=32))),
+        whole_hash=draw(st.none() | st.binary(min_size=16, max_size=16)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from crawl.sketch import BLOCK, sketch_array, sketch_tensor
 from store.dtypes import DTYPES
 from store.errors import SkipError
 from store.format import SketchFormat
-from store.positions import sample_positions
+from store.positions import WINDOW, sample_positions, window_start
 from store.records import TensorSketch
 
 FORM = SketchFormat(projection=4)
@@ -82,6 +83,61 @@ def test_sketch_equals_its_definition(dtype: str, shape: tuple[int, ...]) -> Non
         )
     else:
         assert s.projection.size == 0
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "I8"])
+@pytest.mark.parametrize(("k", "run"), [(0, (40_003, 240_000)), (4, (300 * 40, 300 * 900))])
+def test_a_probe_equals_the_definition_on_its_run(dtype: str, k: int, run: tuple[int, int]) -> None:
+    """And reading all of the tensor changes nothing but that its hash is known."""
+    stored = make((4000, 300), dtype)
+    positions = sample_positions(stored.size, 50, FORM.seed)
+    plan = TensorPlan(50, 8, k, (min(run[0], int(positions.min())), max(run[1], int(positions.max()) + 1)))
+    if k:
+        plan = TensorPlan(50, 8, k, (plan.run[0] // 300 * 300, -(-plan.run[1] // 300) * 300))  # type: ignore[index]
+    assert plan.run is not None
+    start, stop = plan.run
+    inside = stored.reshape(-1)[start:stop]
+    x = inside.astype(np.float64)
+    data = stored.tobytes()
+    asked = []
+
+    def read(offset: int, buffer: memoryview) -> None:
+        asked.append((offset, offset + len(buffer)))
+        buffer[:] = data[offset : offset + len(buffer)]
+
+    s = sketch_tensor(
+        read, tensor="w", source_name="w", dtype=dtype, shape=stored.shape, plan=plan, form=FORM, whole=False
+    )
+    itemsize = stored.itemsize
+    assert (min(asked)[0], max(asked)[1]) == (start * itemsize, stop * itemsize)
+    mean, sum_squares, m2, m3, m4 = moments_definition(x)
+    np.testing.assert_allclose([s.mean, s.sum_squares], [mean, sum_squares], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose([s.m2, s.m3, s.m4], [m2, m3, m4], rtol=1e-9, atol=1e-9 * max(1.0, m4))
+    assert (s.elements, s.covered, s.zeros) == (stored.size, x.size, int((x == 0).sum()))
+    assert (s.minimum, s.maximum) == (x.min(), x.max())
+    values, places = outliers_definition(x, 8)
+    np.testing.assert_array_equal(s.outlier_values, values)
+    np.testing.assert_array_equal(s.outlier_positions, places + start)
+    assert s.samples == stored.reshape(-1)[positions].tobytes()
+    assert s.content_hash == blake3(inside.tobytes()).digest(length=16)
+    assert s.whole_hash is None
+    if k:
+        W = x.reshape(-1, 300)
+        expected = projection_definition(W, 4, FORM.seed)
+        np.testing.assert_allclose(s.projection, expected, rtol=1e-5, atol=1e-5 * np.abs(W).sum())
+    everything = sketch_array(stored, dtype, tensor="w", plan=plan, form=FORM)
+    assert everything.whole_hash == blake3(data).digest(length=16)
+    for field in fields(TensorSketch):
+        if field.name != "whole_hash":
+            np.testing.assert_array_equal(getattr(everything, field.name), getattr(s, field.name))
+
+
+def test_what_is_not_finite_beside_the_run_is_found_by_who_reads_it() -> None:
+    x = make((4000, 300), "F32")
+    x[3999, 7] = np.nan
+    start = window_start(x.size, FORM.seed)
+    with pytest.raises(SkipError, match="value at flat position 1199707 is nan"):
+        sketch_array(x, "F32", tensor="w", plan=TensorPlan(9, 8, 0, (start, start + WINDOW)), form=FORM)
 
 
 def test_kurtosis_is_scipys() -> None:

@@ -21,7 +21,7 @@ def test_each_folder_that_holds_weights_is_a_model(tmp_path: Path) -> None:
     weights(tmp_path / "zoo" / "a" / "child" / "model.safetensors", "w")
     weights(tmp_path / "zoo" / "b" / "c" / "other.safetensors", "w")
     (tmp_path / "zoo" / "old").mkdir()
-    (tmp_path / "zoo" / "old" / "pytorch_model.bin").write_bytes(b"x")
+    (tmp_path / "zoo" / "old" / "model.pb").write_bytes(b"x")
     (tmp_path / "zoo" / "card").mkdir()
     (tmp_path / "zoo" / "card" / "README.md").write_text("x")
     (tmp_path / "zoo" / "empty").mkdir()
@@ -29,11 +29,10 @@ def test_each_folder_that_holds_weights_is_a_model(tmp_path: Path) -> None:
     weights(tmp_path / "zoo" / ".cache" / "x" / "model.safetensors", "w")
     source: Source = FolderSource(tmp_path / "zoo")
     assert listed(source) == (
-        ["a", "a/child", "b/c"],
+        ["a", "a/child", "b/c", "lora"],
         [
             ("card", "no_weights"),
             ("empty", "no_weights"),
-            ("lora", "unsupported_format"),
             ("old", "unsupported_format"),
         ],
     )

@@ -1,6 +1,7 @@
 """How a command ends when it does not end well: one line on standard error and an exit status, no traceback.
 
-1 for what the command could not do, 2 for how it was called, 130 after Ctrl-C, 141 when nobody reads any more.
+1 for what the command could not do, 2 for how it was called, 130 after Ctrl-C, 141 when nobody reads any more, 143
+after SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typer.core import TyperGroup
 
 from modelkin.failures import expected_errors, message_of
 from modelkin.plain import plain
+from modelkin.stopping import StoppedError
 
 __all__ = ["Commands"]
 
@@ -38,6 +40,9 @@ class Commands(TyperGroup):
             kept = "; what was read so far is kept: run the same command again and it goes on from there"
             _tell("stopped" + (kept if ctx.invoked_subcommand in _WRITING else ""))
             raise typer.Exit(130) from None
+        except StoppedError as error:
+            _tell(str(error))
+            raise typer.Exit(143) from None
         except expected_errors() as error:
             _tell(f"error: {message_of(error)}")
             raise typer.Exit(1) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,10 +21,13 @@ __all__ = [
     "InferredOption",
     "JsonOption",
     "LimitOption",
+    "ListingOption",
     "MetadataOption",
     "ModeChoice",
     "ModeOption",
     "SearchOption",
+    "SortChoice",
+    "SortOption",
     "UpdateMetadataOption",
     "choice_of",
 ]
@@ -35,6 +38,13 @@ class ModeChoice(StrEnum):
 
     default = "default"
     paper = "paper"
+
+
+class SortChoice(StrEnum):
+    """What comes first."""
+
+    created = "created"
+    downloads = "downloads"
 
 
 GraphOption = Annotated[
@@ -61,7 +71,17 @@ SearchOption = Annotated[str | None, typer.Option("--search", help="Only models 
 FilterOption = Annotated[
     list[str] | None, typer.Option("--filter", help="Only models with this tag; several: with all of them.")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="List this many models at most.")]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Read this many models of a Hub at most; the next run goes on with others."),
+]
+SortOption = Annotated[
+    SortChoice, typer.Option("--sort", help="Which models of a Hub to list and read first: new ones, or popular ones.")
+]
+ListingOption = Annotated[
+    str | None,
+    typer.Option("--listing", metavar="URL", help="Hub to ask for lists, where the one to read is a mirror without."),
+]
 BudgetOption = Annotated[
     int,
     typer.Option("--budget", min=0, metavar="BYTES", help="Read this much of a model on a Hub; 0 for all."),
@@ -97,6 +117,9 @@ def choice_of(
     search: str | None,
     filter: list[str] | None,
     limit: int | None,
+    sort: SortChoice = SortChoice.created,
+    listing: str | None = None,
 ) -> SourceChoice:
     """The options of a source as one value, checked."""
-    return SourceChoice(source, endpoint, author, search, tuple(filter or ()), limit).settled()
+    order: Literal["createdAt", "downloads"] = "downloads" if sort is SortChoice.downloads else "createdAt"
+    return SourceChoice(source, endpoint, author, search, tuple(filter or ()), limit, order, listing).settled()

@@ -20,10 +20,13 @@ from modelkin.cli.options import (
     InferredOption,
     JsonOption,
     LimitOption,
+    ListingOption,
     MetadataOption,
     ModeChoice,
     ModeOption,
     SearchOption,
+    SortChoice,
+    SortOption,
     UpdateMetadataOption,
     choice_of,
 )
@@ -68,6 +71,8 @@ def index(
     search: SearchOption = None,
     filter: FilterOption = None,
     limit: LimitOption = None,
+    sort: SortOption = SortChoice.created,
+    listing: ListingOption = None,
     budget: BudgetOption = BUDGET,
     json: JsonOption = False,
 ) -> None:
@@ -75,7 +80,7 @@ def index(
 
     Only what is new or changed is read; models that are gone from the source are removed.
     """
-    choice = choice_of(source, endpoint, author, search, filter, limit)
+    choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
     _run("index", graph, choice, mode, budget, json, use_metadata, inferred)
 
 
@@ -87,6 +92,8 @@ def crawl(
     search: SearchOption = None,
     filter: FilterOption = None,
     limit: LimitOption = None,
+    sort: SortOption = SortChoice.created,
+    listing: ListingOption = None,
     budget: BudgetOption = BUDGET,
     json: JsonOption = False,
 ) -> None:
@@ -94,7 +101,7 @@ def crawl(
 
     `modelkin update` then places the models in trees.
     """
-    choice = choice_of(source, endpoint, author, search, filter, limit)
+    choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
     _run("crawl", graph, choice, None, budget, json)
 
 
@@ -123,6 +130,8 @@ def nightly(
     search: SearchOption = None,
     filter: FilterOption = None,
     limit: LimitOption = None,
+    sort: SortOption = SortChoice.created,
+    listing: ListingOption = None,
     budget: BudgetOption = BUDGET,
     json: JsonOption = False,
 ) -> None:
@@ -130,7 +139,7 @@ def nightly(
 
     It is what `modelkin schedule` does every night.
     """
-    choice = choice_of(source, endpoint, author, search, filter, limit)
+    choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
     _run("nightly", graph, choice, mode, budget, json, use_metadata, inferred)
 
 
@@ -146,22 +155,25 @@ def _run(
 ) -> None:
     from modelkin.nightly import run
     from modelkin.progress import progress_for
+    from modelkin.stopping import StoppableProgress, Stopping
 
-    source, complete = choice.open() if choice else (None, False)
-    progress = progress_for(sys.stderr)
+    stopping = Stopping()
+    source, complete = choice.open(stopping.sleep) if choice else (None, False)
+    progress = StoppableProgress(progress_for(sys.stderr), stopping)
     try:
-        report = run(
-            graph,
-            source,
-            command=command,
-            mode=mode.value if mode else None,
-            infer=inferred,
-            budget=budget,
-            complete=complete,
-            progress=progress,
-            clock=lambda: datetime.now(UTC),
-            use_metadata=use_metadata,
-        )
+        with stopping.on_sigterm():
+            report = run(
+                graph,
+                source,
+                command=command,
+                mode=mode.value if mode else None,
+                infer=inferred,
+                budget=budget,
+                complete=complete,
+                progress=progress,
+                clock=lambda: datetime.now(UTC),
+                use_metadata=use_metadata,
+            )
     finally:
-        progress.finish()
+        progress.close()
     print_report(report, json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +19,13 @@ from modelkin.cli.options import (
     InferredOption,
     JsonOption,
     LimitOption,
+    ListingOption,
     MetadataOption,
     ModeChoice,
     ModeOption,
     SearchOption,
+    SortChoice,
+    SortOption,
     choice_of,
 )
 from modelkin.cli.output import note
@@ -51,8 +55,17 @@ def schedule(
     search: SearchOption = None,
     filter: FilterOption = None,
     limit: LimitOption = None,
+    sort: SortOption = SortChoice.created,
+    listing: ListingOption = None,
     budget: BudgetOption = BUDGET,
     now: Annotated[bool, typer.Option("--now", help="Run once at the start, too.")] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option("--metrics-port", min=0, max=65535, metavar="PORT", help="Answer Prometheus there; 0: any port."),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="ADDRESS", help="Address to answer Prometheus on.")
+    ] = "127.0.0.1",
     json: JsonOption = False,
 ) -> None:
     """Do the nightly run on a schedule.
@@ -66,9 +79,16 @@ def schedule(
     def report(done: RunReport) -> None:
         print_report(done, json)
 
-    choice = choice_of(source, endpoint, author, search, filter, limit)
+    choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
     job = Job(str(graph.expanduser().absolute()), choice, mode.value, budget, use_metadata, inferred)
     try:
-        serve(job, cron, now=now, tell=note, report=report)
+        with ExitStack() as stack:
+            metrics = None
+            if metrics_port is not None:
+                from modelkin.metrics import Metrics
+
+                metrics = Metrics()
+                note(f"metrics on {stack.enter_context(metrics.serving(metrics_port, metrics_host))}")
+            serve(job, cron, now=now, tell=note, report=report, metrics=metrics)
     except BadCronError as error:
         raise typer.BadParameter(str(error), param_hint="--cron") from error

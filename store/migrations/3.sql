@@ -44,3 +44,38 @@ insert into placements
         i.valid_from_run,
         i.valid_to_run
     from inferred i;
+
+-- Only safetensors were read, and no adapters.
+alter table models add column format varchar;
+alter table models add column quantization varchar;
+alter table models add column kind varchar;
+update models set format = 'safetensors', kind = 'model';
+
+create table repositories (
+    source varchar not null,
+    name varchar not null,
+    hub_id varchar,
+    revision varchar not null,
+    created_at timestamp,
+    modified_at timestamp,
+    downloads bigint,
+    state varchar not null,
+    since timestamp not null,
+    moved_to varchar,
+    listed_run integer not null,
+    checked_at timestamp not null,
+    tried_revision varchar,
+    tried_reason varchar,
+    tried_version varchar,
+    attempts integer not null,
+    due_at timestamp
+);
+
+create table listings (
+    source varchar not null,
+    selection varchar not null,
+    created_until timestamp,
+    modified_until timestamp,
+    full_at timestamp,
+    full_pages integer not null
+);

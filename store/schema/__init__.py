@@ -1,4 +1,4 @@
-"""The SQL files beside this one are the schema: one table a file, with comments; views and macros in views.sql."""
+"""The SQL files beside this one are the schema: one table a file, with comments; views and macros in the last two."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ TABLES: Final = (
     "skipped",
     "touched",
     "memory",
+    "repositories",
+    "listings",
 )
+
+_VIEWS: Final = ("views", "audit")
 
 
 def _read(name: str) -> str:
@@ -34,14 +38,15 @@ def _read(name: str) -> str:
 
 def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
     """Create every table, view and macro in an empty database."""
-    for name in (*TABLES, "views"):
+    for name in (*TABLES, *_VIEWS):
         connection.execute(_read(name))
 
 
 def create_past(connection: duckdb.DuckDBPyConnection, run_id: int) -> None:
     """Create the same in an empty database, as of a run: over the attached database `present`, which stays as it is."""
     connection.execute(_read("as_of").replace("{run}", str(int(run_id))))
-    connection.execute(_read("views"))
+    for name in _VIEWS:
+        connection.execute(_read(name))
 
 
 def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
@@ -60,7 +65,8 @@ def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
         for statement in connection.extract_statements(_read(table)):
             if statement.query.strip().lower().startswith("comment on"):
                 connection.execute(statement)
-    connection.execute(_read("views"))
+    for name in _VIEWS:
+        connection.execute(_read(name))
 
 
 def sketches_view(shards: list[str]) -> str:

@@ -42,6 +42,11 @@ create view touched as from present.touched where run_id <= {run};
 -- What an update remembers is of the present.
 create view memory as from present.memory where false;
 
+-- What a Hub says now: what it said then is not kept.
+create view repositories as from present.repositories;
+
+create view listings as from present.listings;
+
 create table components as
     with recursive
     held as (select child_id, parent_id from edges where valid_to_run is null),

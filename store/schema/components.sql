@@ -14,4 +14,4 @@ comment on column components.depth is 'Edges between the root and the model; 0 f
 comment on column components.members is 'Models in the Model Tree, inferred ancestors not counted.';
 comment on column components.path is 'Ids from the root to the model, both included: ancestors are a look-up, not a recursion.';
 comment on column components.stage is 'Training stage that made the weights: generalization (pre-training) or specialization (tuning); of a copy or a derived model, that of its source. Null for inferred ancestors and in paper mode.';
-comment on column components.stale is 'True when a date of the model was corrected since its tree was found, in a graph where dates weigh in: the next update solves the tree again. Null otherwise.';
+comment on column components.stale is 'True when the model was renamed since its tree was found, or a date of it corrected in a graph where dates weigh in: the next update solves the tree again. Null otherwise.';

@@ -1,6 +1,31 @@
 create view live_models as
-    select * exclude (removed_run) from models where removed_run is null;
-comment on view live_models is 'Models that the graph holds now, latest revision each.';
+    select * exclude (removed_run) from models where removed_run is null and kind = 'model';
+comment on view live_models is 'Models that the graph holds now, latest revision each; adapters are in live_adapters.';
+
+create view live_adapters as
+    select * exclude (removed_run) from models where removed_run is null and kind = 'adapter';
+comment on view live_adapters is 'Adapters that the graph holds now, latest revision each: their tensors are differences from a base.';
+
+create view adapters as
+    with said as (select distinct a.model_id, k.value from live_adapters a left join claims k on k.model_id = a.model_id and k.field = 'base_model')
+    select
+        a.name as adapter,
+        s.value as declared_base,
+        b.name as base,
+        b.name is not null and not exists (
+            from tensors t
+            where t.architecture = a.architecture and t.role not in ('head', 'embedding') and not exists (
+                from tensors of_base
+                where of_base.architecture = b.architecture and of_base.tensor = t.tensor and of_base.shape = t.shape
+            )
+        ) as fits,
+        a.tensors,
+        a.revision,
+        a.source
+    from live_adapters a
+    join said s using (model_id)
+    left join live_models b on b.name = s.value;
+comment on view adapters is 'One row for each live adapter and base that it declares (null where none); base is that model where the graph holds it, and fits says that it has all matrices that the adapter tunes, in their shapes.';
 
 create view nodes as
     select model_id as node_id, name, source, content_hash, false as inferred from models
@@ -97,41 +122,3 @@ create macro siblings_of(m) as table
     join nodes p on p.node_id = o.parent_id
     where x.name = m
     order by model;
-
-create view audit as
-    with claimed as (
-        -- Two sources may hold a model of one name: a card means the one beside it, if there is one.
-        select k.model_id, k.value, k.stated_in, b.model_id as base_id, b.content_hash as base_content
-        from claims k
-        join live_models m on m.model_id = k.model_id
-        left join live_models b on b.name = k.value
-        where k.field = 'base_model'
-        qualify row_number() over (
-            partition by k.model_id, k.value, k.stated_in order by b.source = m.source desc, b.source
-        ) = 1
-    )
-    select
-        m.name as model,
-        k.value as claimed_parent,
-        p.name as measured_parent,
-        e.confidence,
-        case
-            when k.base_id is null then 'unknown base'
-            when k.base_id = e.parent_id then 'confirmed'
-            when list_contains(c.path, k.base_id) and k.base_id <> m.model_id then 'confirmed, not direct'
-            when k.base_id <> m.model_id
-                and exists (from claimed o where o.model_id = k.base_id and o.base_id = m.model_id) then 'circular'
-            when k.base_content in (p.content_hash, m.content_hash) and k.base_id <> m.model_id
-                then 'confirmed, a copy'
-            when list_contains(bc.path, m.model_id) and k.base_id <> m.model_id then 'reversed'
-            when bc.root_id = c.root_id then 'contradicted'
-            else 'unrelated'
-        end as verdict,
-        k.stated_in
-    from claimed k
-    join live_models m on m.model_id = k.model_id
-    join components c on c.model_id = m.model_id
-    left join components bc on bc.model_id = k.base_id
-    left join current_edges e on e.child_id = m.model_id
-    left join nodes p on p.node_id = e.parent_id;
-comment on view audit is 'Claimed parents (base_model) beside measured ones. confirmed: the base is the measured parent; confirmed, not direct: it is an ancestor; circular: neither, and its card declares this model in turn; confirmed, a copy: it is bit-equal to the model or its parent; reversed: it descends from the model; contradicted: it stands elsewhere in the same tree; unrelated: in another one; unknown base: not in the graph. Where metadata weighs in (settings), a claim has been weighed and is measured by the outcome all the same.';

@@ -1,0 +1,153 @@
+"""PEFT adapters: their updates under the base's names, and their place beside the trees."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from crawl.architecture import architecture_key, canonical_names
+from crawl.folder import FolderSource
+from crawl.model_sketch import sketch_model
+from crawl.readers import Readers
+from crawl.shards import model_weights
+from store.dtypes import DTYPES
+from store.errors import SkipError
+from store.generation import open_reader
+from tests.runs import index
+from tests.source_files import declare, model
+
+Array = NDArray[Any]
+RANDOM = np.random.default_rng(0)
+
+
+def floats(*shape: int) -> Array:
+    return RANDOM.normal(0, 0.05, shape).astype(np.float32)
+
+
+def adapter(folder: Path, tensors: dict[str, Array], **settings: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, **settings}))
+
+
+def read(root: Path, name: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """The updates of an adapter, and what was left out."""
+    source = FolderSource(root)
+    ref = model(source, name)
+    readers = Readers(source, ref)
+    left_out: dict[str, str] = {}
+    try:
+        found = model_weights(source, ref, None, lambda _, name, why: left_out.update({name: why.reason}), readers)
+        assert found.adapter
+        arrays: dict[str, Array] = {}
+        for file, entry in found.tensors:
+            raw = bytearray(entry.elements * DTYPES[entry.dtype].itemsize)
+            entry.opened(readers, file)(0, memoryview(raw))
+            arrays[entry.name] = np.frombuffer(raw, np.float32).reshape(entry.shape)
+        return arrays, left_out
+    finally:
+        readers.close()
+
+
+def lora(module: str, a: Array, b: Array) -> dict[str, Array]:
+    return {f"base_model.model.{module}.lora_A.weight": a, f"base_model.model.{module}.lora_B.weight": b}
+
+
+def test_an_update_is_b_times_a_scaled(tmp_path: Path) -> None:
+    a, b, wide = floats(4, 30), floats(20, 4), floats(2, 30)
+    adapter(
+        tmp_path / "lora",
+        {
+            **lora("model.layers.0.self_attn.q_proj", a, b),
+            **lora("model.layers.1.self_attn.q_proj", wide, b[:, :2].copy()),
+            "base_model.model.lm_head.weight": floats(3, 3),
+            "base_model.model.x.lora_A.weight": a,
+        },
+        alpha_pattern={"layers.1.self_attn.q_proj": 6},
+    )
+    found, left_out = read(tmp_path, "lora")
+    assert set(found) == {"model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"}
+    np.testing.assert_allclose(found["model.layers.0.self_attn.q_proj.weight"], 2 * b @ a, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        found["model.layers.1.self_attn.q_proj.weight"], 3 * b[:, :2] @ wide, rtol=1e-5, atol=1e-7
+    )
+    assert left_out == {"base_model.model.lm_head.weight": "not_an_update", "x.weight": "bad_adapter"}
+
+
+def test_other_scales_and_orders(tmp_path: Path) -> None:
+    a, b, conv = floats(4, 30), floats(20, 4), floats(4, 5, 3, 3)
+    adapter(tmp_path / "rs", lora("m", a, b), use_rslora=True)
+    np.testing.assert_allclose(read(tmp_path, "rs")[0]["m.weight"], 8 / math.sqrt(4) * b @ a, rtol=1e-5, atol=1e-7)
+    adapter(tmp_path / "turned", lora("h.0.attn.c_attn", a, b), fan_in_fan_out=True)
+    np.testing.assert_allclose(
+        read(tmp_path, "turned")[0]["h.0.attn.c_attn.weight"], (2 * b @ a).T, rtol=1e-5, atol=1e-7
+    )
+    adapter(tmp_path / "conv", lora("c", conv, floats(20, 4)[:, :, None, None]))
+    assert read(tmp_path, "conv")[0]["c.weight"].shape == (20, 5, 3, 3)
+    adapter(tmp_path / "e", {"base_model.model.e.lora_embedding_A": a, "base_model.model.e.lora_embedding_B": b})
+    np.testing.assert_allclose(read(tmp_path, "e")[0]["e.weight"], (2 * b @ a).T, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (None, "bad_adapter"),
+        ("{", "bad_adapter"),
+        ("[1]", "bad_adapter"),
+        ("[" * 100_000, "bad_adapter"),
+        ('{"peft_type": "IA3"}', "unsupported_adapter"),
+        ('{"lora_alpha": "a"}', "unsupported_adapter"),
+        ('{"lora_alpha": NaN}', "unsupported_adapter"),
+    ],
+)
+def test_a_configuration_that_does_not_say(tmp_path: Path, config: str | None, reason: str) -> None:
+    adapter(tmp_path / "m", lora("m", floats(4, 30), floats(20, 4)))
+    path = tmp_path / "m" / "adapter_config.json"
+    path.unlink()
+    if config is not None:
+        path.write_text(config)
+    with pytest.raises(SkipError) as caught:
+        read(tmp_path, "m")
+    assert caught.value.reason == reason
+
+
+def base(root: Path, layers: int = 3) -> dict[str, Array]:
+    tensors = {f"model.layers.{at}.self_attn.{part}.weight": floats(40, 40) for at in range(layers) for part in "qv"}
+    (root / "base").mkdir(parents=True)
+    save_file({**tensors, "model.embed_tokens.weight": floats(50, 40)}, root / "base" / "model.safetensors")
+    return tensors
+
+
+def test_an_adapter_lies_in_the_names_of_its_base_and_in_no_tree(tmp_path: Path) -> None:
+    tensors = base(tmp_path / "zoo")
+    tuned = [name.removesuffix(".weight") for name in tensors if ".q." in name]
+    updates = {key: array for name in tuned for key, array in lora(name, floats(4, 40), floats(40, 4)).items()}
+    adapter(tmp_path / "zoo" / "lora", updates)
+    declare(tmp_path / "zoo" / "lora", "base")
+    adapter(tmp_path / "zoo" / "other", lora("model.layers.0.self_attn.q", floats(4, 41), floats(40, 4)))
+    declare(tmp_path / "zoo" / "other", "base")
+    source = FolderSource(tmp_path / "zoo")
+    sketched = sketch_model(source, model(source, "lora"), budget=0)
+    shapes = {name: array.shape for name, array in tensors.items()}
+    named = canonical_names({**shapes, "model.embed_tokens.weight": (50, 40)})
+    assert {sketch.tensor for sketch in sketched.model.sketches} == {named[f"{name}.weight"] for name in tuned}
+    assert (sketched.model.kind, sketched.model.quantization) == ("adapter", "lora 4")
+    assert sketched.model.architecture != architecture_key(
+        {sketch.tensor: sketch.shape for sketch in sketched.model.sketches}
+    )
+
+    index(source, tmp_path / "graph")
+    with open_reader(tmp_path / "graph") as connection:
+        assert connection.sql("select name from live_models").fetchall() == [("base",)]
+        assert connection.sql("select adapter, base, fits from adapters order by all").fetchall() == [
+            ("lora", "base", True),
+            ("other", "base", False),
+        ]
+        assert connection.sql("select count(*) from components").fetchall() == [(1,)]
