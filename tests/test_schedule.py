@@ -151,7 +151,7 @@ def test_a_schedule_outlives_its_process_and_catches_up_once(models: Path, tmp_p
 
 
 def test_a_run_comes_when_it_is_due(models: Path, tmp_path: Path) -> None:
-    plant(tmp_path, **{f"nightly {CRON}": time.time() + 3})
+    plant(tmp_path, **{f"nightly {CRON}": time.time() + 8})
     with serving(tmp_path, models, "--json") as served:
         served.wait_for("next run")
         served.wait_for('"command": "nightly"')
