@@ -41,6 +41,11 @@ def core_edges(family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo) 
         asked = [contents[parent]]
         telling = memo.answer("told", contents[child], asked, lambda: _told(family, parent, int(child)))  # noqa: B023
         relation, *told = json.loads(telling)
+        above, below = (int(family.model_ids[row]) in family.quantized for row in (parent, int(child)))
+        if below and not above:
+            # On uneven lattices, which weights do not show: the file says what was done to them.
+            relation = "quantized"
+            told.append(("stored", 1.0, 0.0, "its file holds quantised weights, and its parent's does not"))
         runner_up = int(ancestry.runner_up[child])
         evidence = [
             *_ancestor_evidence(family, squared, root, parent, int(child), runner_up),

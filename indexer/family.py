@@ -78,6 +78,8 @@ class Family:
     tensors: tuple[TensorColumn, ...]
     projections: Mapping[str, NDArray[np.float32]]
     """Tensor -> n x k*k; NaN rows where a model has none."""
+    quantized: frozenset[int] = frozenset()
+    """Ids of the models, here or elsewhere, whose files hold quantised weights."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -197,6 +199,7 @@ class Family:
                 for t in self.tensors
             ),
             {name: values[at] for name, values in self.projections.items()},
+            self.quantized,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -55,7 +55,8 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
         rows = [(m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ())) for m in models]
         # Behind all others in any tie: a model of the graph is not a copy of one that is not.
         rows.append((_NEW, "\U0010ffff", model.content_hash, created, model.sketches))
-        return make_family(model.architecture, rows, roles)
+        stored = {m.model_id for m in models if m.quantization} | ({_NEW} if model.quantization else set())
+        return replace(make_family(model.architecture, rows, roles), quantized=frozenset(stored))
 
     def load(ids: Sequence[int]) -> Family:
         return with_new(live_models(connection, model.architecture, ids))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Final, Literal
@@ -62,11 +62,12 @@ def load_family(
 ) -> Family:
     """The family of these models, with what their sketches say."""
     sketches = read_sketches(graph, models)
-    return make_family(
+    family = make_family(
         architecture,
         [(m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ())) for m in models],
         architecture_roles(connection, architecture),
     )
+    return replace(family, quantized=frozenset(m.model_id for m in models if m.quantization))
 
 
 def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:

@@ -54,6 +54,7 @@ class LiveModel:
     created: float
     shard: str
     added_run: int
+    quantization: str | None = None
 
 
 def live_models(
@@ -63,13 +64,13 @@ def live_models(
     arrived."""
     some, given = ("", []) if ids is None else (f"and model_id in {LISTED}", [list(ids)])
     rows = connection.execute(
-        f"""select model_id, name, source, architecture, content_hash, created_at, shard, added_run
+        f"""select model_id, name, source, architecture, content_hash, created_at, shard, added_run, quantization
            from live_models where (? is null or architecture = ?) {some} order by name, source""",
         [architecture, architecture, *given],
     ).fetchall()
     return [
-        LiveModel(model_id, name, source, key, content, _seconds(created), shard, run)
-        for model_id, name, source, key, content, created, shard, run in rows
+        LiveModel(model_id, name, source, key, content, _seconds(created), *rest)
+        for model_id, name, source, key, content, created, *rest in rows
     ]
 
 

@@ -95,7 +95,7 @@ def test_the_formats_of_one_repository_are_one_model(tmp_path: Path) -> None:
 
 
 def test_a_quantised_file_hangs_on_the_model_it_was_made_of(tmp_path: Path) -> None:
-    """Base and fine-tune, each in three quantisations: no file hangs on the other one, or on another file."""
+    """Base and fine-tune, each in four formats (Q5_1 on lattices with offsets): no file hangs on the other one, or on another file."""
     base = small_bert(3, 128)
     random = np.random.default_rng(1)
     tuned = {name: (array + random.normal(0, 2e-3, array.shape)).astype(np.float32) for name, array in base.items()}
@@ -103,7 +103,7 @@ def test_a_quantised_file_hangs_on_the_model_it_was_made_of(tmp_path: Path) -> N
     for source, state in (("base", base), ("tuned", tuned)):
         (tmp_path / "zoo" / source).mkdir(parents=True)
         save_file(state, tmp_path / "zoo" / source / "model.safetensors")
-        for kind in ("F16", "Q8_0", "Q4_0"):
+        for kind in ("F16", "Q8_0", "Q4_0", "Q5_1"):
             write_gguf(tmp_path / "zoo" / f"{source}-{kind}" / f"m-{kind}.gguf", state, GGMLQuantizationType[kind])
             expected[f"{source}-{kind}"] = source
     index(tmp_path / "zoo", tmp_path / "graph")
