@@ -95,7 +95,7 @@ def test_the_formats_of_one_repository_are_one_model(tmp_path: Path) -> None:
 
 
 def test_a_quantised_file_hangs_on_the_model_it_was_made_of(tmp_path: Path) -> None:
-    """Base and fine-tune, each in four formats, of which Q5_1 lies on lattices with offsets: none hangs on another file."""
+    """Base and fine-tune, each in four formats, of which Q5_1 has lattices with offsets: none hangs on another file."""
     base = small_bert(3, 128)
     random = np.random.default_rng(1)
     tuned = {name: (array + random.normal(0, 2e-3, array.shape)).astype(np.float32) for name, array in base.items()}
