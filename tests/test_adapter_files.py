@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from crawl.architecture import architecture_key, canonical_names
 from crawl.folder import FolderSource
 from crawl.model_sketch import sketch_model
 from crawl.readers import Readers
 from crawl.shards import model_weights
+from indexer.adapter_merges import match_adapters
 from store.dtypes import DTYPES
 from store.errors import SkipError
 from store.generation import open_reader
+from tests.calling import rows
 from tests.runs import index
 from tests.source_files import declare, model
 
@@ -151,3 +153,35 @@ def test_an_adapter_lies_in_the_names_of_its_base_and_in_no_tree(tmp_path: Path)
             ("other", "base", False),
         ]
         assert connection.sql("select count(*) from components").fetchall() == [(1,)]
+
+
+def test_models_that_hold_an_adapter_are_found(tmp_path: Path) -> None:
+    """Merged as it is, at half its strength, and tuned on afterwards; not the child of other training."""
+    zoo, graph = tmp_path / "zoo", tmp_path / "graph"
+    tensors = base(zoo)
+    tuned = {name: (floats(4, 40), floats(40, 4)) for name in tensors if ".q." in name}
+    updates = {name: 2.0 * b @ a for name, (a, b) in tuned.items()}
+    adapter(zoo / "lora", {k: w for name, (a, b) in tuned.items() for k, w in lora(name[:-7], a, b).items()})
+    declare(zoo / "lora", "base")
+    adapter(zoo / "unused", lora("model.layers.0.self_attn.q", floats(4, 40), floats(40, 4)))
+    declare(zoo / "unused", "base")
+    embedded = load_file(zoo / "base" / "model.safetensors")
+    for folder, scale, noise in (("merged", 1.0, 0.0), ("half", 0.5, 0.0), ("tuned", 1.0, 0.004), ("apart", 0.0, 0.01)):
+        child = {
+            name: (w + scale * updates.get(name, 0) + noise * RANDOM.standard_normal(w.shape)).astype(np.float32)
+            for name, w in embedded.items()
+        }
+        (zoo / folder).mkdir()
+        save_file(child, zoo / folder / "model.safetensors")
+    index(FolderSource(zoo), graph)
+    with open_reader(graph) as connection:
+        found = match_adapters(connection, graph)
+        children = {row[0] for row in connection.sql("select child from parents where parent = 'base'").fetchall()}
+    held = {row.merged_into: row for row in found if row.adapter == "lora"}
+    assert set(held) == children & {"merged", "half", "tuned"} >= {"half"}
+    for name, row in held.items():
+        assert row.share == pytest.approx(0.5 if name == "half" else 1.0, abs=0.05)
+        assert row.cosine is not None
+        assert row.cosine > (0.9 if name == "tuned" else 0.999)
+    assert [(row.merged_into, row.fits) for row in found if row.adapter == "unused"] == [(None, True)]
+    assert [row["adapter"] for row in rows("adapters", graph=graph)] == [row.adapter for row in found]

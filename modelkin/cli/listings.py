@@ -1,4 +1,4 @@
-"""Commands about the whole graph: edges, audit, sql, runs, diff, skipped, models."""
+"""Commands about the whole graph: edges, audit, sql, runs, diff, skipped, models, adapters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GRAPH = Path("graph")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (edges, audit, sql, runs, diff, skipped, models):
+    for command in (edges, audit, sql, runs, diff, skipped, models, adapters):
         app.command()(command)
 
 
@@ -129,6 +129,15 @@ def models(graph: GraphOption = _GRAPH, as_of: AsOfOption = None, json: JsonOpti
     """All models in the graph."""
     with reading(graph, as_of) as opened:
         _print(opened.each_model(), json, "no models")
+
+
+def adapters(graph: GraphOption = _GRAPH, json: JsonOption = False) -> None:
+    """All adapters: the base that each declares, whether it fits, and which models hold it in their weights."""
+    from indexer.adapter_merges import match_adapters
+    from store.generation import open_reader
+
+    with reading(graph) as opened, open_reader(opened.path) as connection:
+        _print(match_adapters(connection, opened.path), json, "no adapters")
 
 
 def _print(rows: Iterable[Any], json: bool, empty: str) -> None:
