@@ -50,6 +50,7 @@ _CUED: Final = 12
 """Of these, how many have their direction cues measured in a component of more than _CANDIDATES models."""
 _ROOTS: Final = 48
 """Roots considered in a larger component."""
+_FAR: Final = 10.0
 _LIKELY: Final = 8
 """Roots, most probable first, that confidences are mixed from."""
 
@@ -126,7 +127,7 @@ def candidates(
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
     positive = squared[squared > 0]
     floor = 1e-6 * float(positive.min()) if positive.size else 1.0
-    distances = squared + floor * (1 - np.eye(n))
+    distances = _bridged(squared + floor * (1 - np.eye(n)), np.arange(n) if among is None else among)
     neighbours = _neighbours(distances)
     votes, measured = _measure(cues, neighbours, n)
     total = sum((CUES[name].log_odds(values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
@@ -165,9 +166,19 @@ def candidates(
         return root_features(rooted, adjacent, votes, measured), claimed
 
     roots = _candidate_roots(distances, neighbours, against) if among is None else among
+    roots = roots[np.isfinite(distances[roots]).all(axis=1)]
     roots = roots[np.isfinite(prior[n, roots])]
     features, claimed = zip(*(judged(int(root)) for root in roots), strict=True)
     return Candidates(roots, np.array(features), np.array(claimed), tree)
+
+
+def _bridged(distances: NDArray[np.float64], among: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same where some row, of these, has a distance to all others. Else models that share no tensor, which have
+    none, are taken to be _FAR times as far apart as the farthest that share one, so that some model can be the root."""
+    apart = np.isinf(distances)
+    if not apart[among].any(axis=1).all():
+        return distances
+    return np.where(apart, _FAR * float(distances[~apart].max()), distances)
 
 
 def _measure(

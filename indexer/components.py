@@ -39,9 +39,10 @@ def find_components(family: Family, rows: NDArray[np.float64] | None = None) -> 
     # A crowd of more than NEIGHBOURS relatives can hide a more distant one from the lists of all its members.
     for label in np.unique(labels[crowded]):
         inside, outside = np.flatnonzero(crowded & (labels == label)), np.flatnonzero(labels != label)
+        others = thin[outside]
         for first in range(0, inside.size if outside.size else 0, _BLOCK):
             block = inside[first : first + _BLOCK]
-            at, to = np.nonzero(thin[block] @ thin[outside].T >= LIKELY)
+            at, to = np.nonzero(thin[block] @ others.T >= LIKELY)
             links.append(_related(family, rows, block[at], outside[to]))
     return _connected(len(family), *(np.concatenate(ends) for ends in zip(*links, strict=True)))
 

@@ -56,7 +56,7 @@ def core_edges(family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo) 
                 child_id=int(family.model_ids[child]),
                 parent_id=int(family.model_ids[parent]),
                 relation=relation,
-                distance=rms(family, squared[parent, child]),
+                distance=rms(family, _apart(family, squared, parent, int(child))),
                 confidence=float(ancestry.confidence[child]),
                 runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,
                 runner_up_confidence=float(ancestry.runner_up_confidence[child]) if runner_up >= 0 else None,
@@ -74,20 +74,20 @@ def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
     return roots
 
 
+def _apart(family: Family, squared: Matrix, parent: int, child: int) -> float:
+    """Squared distance; of two that share no tensor, that of unrelated weights of their sizes."""
+    told = float(squared[parent, child])
+    return told if np.isfinite(told) else float(family.norms[[parent, child]].sum())
+
+
 def _ancestor_evidence(
     family: Family, squared: Matrix, root: int, parent: int, child: int, runner_up: int
 ) -> list[Evidence]:
     """Distance and increment regression: why this parent and not the runner-up."""
     column = ancestor_costs(squared[np.ix_(c := [root, parent, child], c)], 0)[:, 2] if root != parent else None
     own = float(squared[parent, child] if column is None else column[1])
-    found = [
-        Evidence(
-            "distance",
-            rms(family, squared[parent, child]),
-            0.0,
-            f"weights changed by {rms(family, squared[parent, child]):.3g} (root mean square)",
-        )
-    ]
+    change = rms(family, _apart(family, squared, parent, child))
+    found = [Evidence("distance", change, 0.0, f"weights changed by {change:.3g} (root mean square)")]
     if column is not None and squared[root, parent] > 0 and np.isfinite(squared[root, [parent, child]]).all():
         g = (squared[root, parent] + squared[root, child] - squared[parent, child]) / (2 * squared[root, parent])
         found.append(
@@ -102,7 +102,7 @@ def _ancestor_evidence(
         other = float(squared[runner_up, child])
         if runner_up not in (root, child) and root not in (child, runner_up):
             other = float(ancestor_costs(squared[np.ix_(c := [root, runner_up, child], c)], 0)[1, 2])
-        if own > 0 and other > 0:
+        if np.isfinite(own) and own > 0 and other > 0:
             found.append(
                 Evidence(
                     "nearness",

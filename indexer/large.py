@@ -53,7 +53,8 @@ POOL: Final = 256
 _TOLD: Final = np.array([name != "regressed" for name in FEATURES], np.float64)
 """Features that a part of a tree tells. Among the central models a root's children, whose parent is no other, are most:
 what regression says of the rest favours roots that have few."""
-_LIKELY: Final = 8
+FAR: Final = 1e6
+"""Cost of an edge from a root with which nothing is shared: dearer than any that was measured."""
 _CHUNK: Final = 64
 
 Ints = NDArray[np.int64]
@@ -197,10 +198,12 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
     ahead = ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))
     tails, heads, costs = [], [], []
     for v, rows in around.items():
-        keep = np.flatnonzero(np.isfinite(columns[v]))
+        # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
+        column = np.where((rows == root) & ~np.isfinite(columns[v]), FAR, columns[v])
+        keep = np.flatnonzero(np.isfinite(column))
         tails.append(rows[keep])
         heads.append(np.full(keep.size, v))
-        costs.append(columns[v][keep] + prior.told(v, rows[keep]) - ahead * (rows[keep] == root))
+        costs.append(column[keep] + prior.told(v, rows[keep]) - ahead * (rows[keep] == root))
     return Chances(np.concatenate(tails), np.concatenate(heads), np.concatenate(costs))
 
 

@@ -75,11 +75,13 @@ def solve_component(
     infer: bool = True,
     root_weights: NDArray[np.float64] = WEIGHTS,
     stored: Mapping[tuple[str, str], tuple[bytes, bytes]] | None = None,
+    dense: int | None = None,
 ) -> Component:
     """Solve a family that is one component (see `split`); without `metadata`, from its weights alone.
 
     `infer` ancestors that are not in it. `root_weights` are those of `indexer.roots.FEATURES`. `stored` are
     answers that were found before, as of `indexer.memo`: with or without them the result is the same.
+    Components of more than `dense` models (DENSE unless told) are solved by neighbourhoods.
     """
     family = family.held()
     memo = Memo(stored, "\n".join(f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors))
@@ -93,7 +95,7 @@ def solve_component(
     stage: dict[int, str] = {}
     recall: float | None = None
     if len(tree) > 1:
-        measured = measure_large(tree) if len(tree) > DENSE else measure_tree(tree)
+        measured = measure_large(tree) if len(tree) > (DENSE if dense is None else dense) else measure_tree(tree)
         squared, correlation = measured.squared, measured.correlation
         derived = find_derived(tree, squared, correlation, memo)
         weighing = None

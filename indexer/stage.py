@@ -65,7 +65,7 @@ def infer_stages(
             continue
         above = int(parent[p])
         odds = BEGUN if raw[p] else TUNED if above < 0 else CONTINUED
-        if above >= 0 and squared[above, p] > 0 and squared[p, v] > 0 and not raw[above]:
+        if above >= 0 and 0 < squared[above, p] < np.inf and 0 < squared[p, v] < np.inf and not raw[above]:
             step = float(np.log(squared[p, v] / squared[above, p]))
             odds += RESTART * float(np.clip(step, -_STEP_LIMIT, _STEP_LIMIT))
         odds += SIBLINGS * bool(children[p] > 1) + TAILS * fall(p, int(v))

@@ -116,7 +116,11 @@ def write_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> No
     """A new file in place of the old one. Raises OSError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(_head(layout))
-        file.write(_records(vectors).tobytes())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(_head(layout))
+            file.write(_records(vectors).tobytes())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -181,3 +181,19 @@ def test_recall_is_told(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert poor is not None
     assert 0.3 < poor < 0.9
     assert solve_component(family.take([0, 1, 2])).recall is None
+
+
+def test_what_shares_nothing_with_the_root_has_a_place(large: None) -> None:
+    """A crowd that holds only the last layers, within a family of models that hold the first."""
+    whole = start(12, layers=4, width=32)
+    first, last = sorted(whole)[:2], sorted(whole)[2:]
+    tuned = grow(whole, 100, 0.1)
+    models = {"whole": tuned}
+    models |= {f"first-{i:02d}": grow({k: whole[k] for k in first}, i, 0.05 + 0.001 * i) for i in range(60)}
+    base = grow({k: tuned[k] for k in last}, 101, 0.3)
+    models |= {f"last-{i:02d}": grow(base, 200 + i, 0.01) for i in range(40)}
+    family = family_of(models)
+    assert [len(part) for part in split(family)] == [101]
+    edges = solve_component(family).edges
+    assert len(edges) == 100
+    assert all(np.isfinite(edge.distance) for edge in edges)

@@ -39,6 +39,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inferred", action=argparse.BooleanOptionalAction, default=True, help="infer ancestors that no model is"
     )
+    parser.add_argument(
+        "--neighbourhoods", type=int, metavar="N", help="solve components of more than N models as large ones are"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--reliability", type=Path, metavar="SVG", help="draw confidence against the share right")
     parser.add_argument(
@@ -112,7 +115,10 @@ def _measure(options: argparse.Namespace, data: Path) -> int:
         for split, task in tasks(collection):
             for mode in modes:
                 print(f"{collection.set} {split} {mode}", file=sys.stderr, flush=True)
-                found = solve(replace(task, use_metadata=options.use_metadata, infer=options.inferred), mode)
+                allowed = replace(
+                    task, use_metadata=options.use_metadata, infer=options.inferred, dense=options.neighbourhoods
+                )
+                found = solve(allowed, mode)
                 if found is None:
                     continue
                 row = rounded({"set": collection.set, "split": split, "mode": mode, **score(task.truth, found)})

@@ -42,6 +42,8 @@ class Task:
     """Mode `default` may know declared bases, and the order of uploads, as if a day lay between any two."""
     infer: bool = True
     """Mode `default` may put ancestors into a tree that no model is."""
+    dense: int | None = None
+    """Mode `default` solves components of more models than this by neighbourhoods; as an update does where None."""
     root_weights: NDArray[np.float64] = field(default_factory=lambda: WEIGHTS)
     """By which mode `default` weighs what speaks for a root (`indexer.roots.FEATURES`)."""
 
@@ -110,7 +112,12 @@ def _default(task: Task) -> Found:
             members = dated.take(rows)
             metadata = task.metadata(members)
             parts.append(
-                (members, solve_component(members, metadata, infer=task.infer, root_weights=task.root_weights))
+                (
+                    members,
+                    solve_component(
+                        members, metadata, infer=task.infer, root_weights=task.root_weights, dense=task.dense
+                    ),
+                )
             )
     return _gathered(parts, confident=True)
 
