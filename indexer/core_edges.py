@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.ancestry import Ancestry
-from indexer.costs import ancestor_costs
+from indexer.costs import PRIVATE
 from indexer.cues import CUES, log_odds, measure_cues
 from indexer.family import Family
 from indexer.memo import Memo
@@ -18,6 +18,9 @@ from indexer.sparse import Matrix, Sparse
 from store.records import Edge, Evidence
 
 __all__ = ["core_edges", "rms"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def rms(family: Family, squared: float) -> float:
@@ -29,41 +32,79 @@ def core_edges(family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo) 
     """The edge of each model of a core that is no root; `squared` is n x n."""
     edges = []
     contents = family.content_hashes
+    ids = family.model_ids.tolist()
     children = np.flatnonzero(ancestry.parent >= 0)
-    roots = _roots(ancestry.parent)
-    if isinstance(squared, Sparse):
-        parents, others = ancestry.parent[children], ancestry.runner_up[children]
-        ends = [(roots[children], parents), (roots[children], children), (parents, children), (others, children)]
-        pairs = [*ends, (roots[children], others)]
-        squared = squared.with_pairs(*(np.concatenate(end) for end in zip(*pairs, strict=True)))
-    for child in children:
-        parent, root = int(ancestry.parent[child]), int(roots[child])
-        asked = [contents[parent]]
-        telling = memo.answer("told", contents[child], asked, lambda: _told(family, parent, int(child)))  # noqa: B023
+    around = _around(squared, ancestry, _roots(ancestry.parent)[children], children)
+    total = float(family.elements.sum())
+    for at, child in enumerate(children.tolist()):
+        parent, runner_up = int(ancestry.parent[child]), int(ancestry.runner_up[child])
+        telling = memo.answer("told", contents[child], [contents[parent]], lambda: _told(family, parent, child))  # noqa: B023
         relation, *told = json.loads(telling)
-        above, below = (int(family.model_ids[row]) in family.quantized for row in (parent, int(child)))
-        if below and not above:
+        if ids[child] in family.quantized and ids[parent] not in family.quantized:
             # On uneven lattices, which weights do not show: the file says what was done to them.
             relation = "quantized"
             told.append(("stored", 1.0, 0.0, "its file holds quantised weights, and its parent's does not"))
-        runner_up = int(ancestry.runner_up[child])
+        apart = float(around.squared[at])
+        # Two that share no tensor are as far apart as unrelated weights of their sizes.
+        size = apart if np.isfinite(apart) else float(family.norms[[parent, child]].sum())
+        distance = float(np.sqrt(size / total))
         evidence = [
-            *_ancestor_evidence(family, squared, root, parent, int(child), runner_up),
+            Evidence("distance", distance, 0.0, f"weights changed by {distance:.3g} (root mean square)"),
+            *_ancestor_evidence(family, around, at, runner_up),
             *(Evidence(*each) for each in told),
         ]
         edges.append(
             Edge(
-                child_id=int(family.model_ids[child]),
-                parent_id=int(family.model_ids[parent]),
+                child_id=ids[child],
+                parent_id=ids[parent],
                 relation=relation,
-                distance=rms(family, _apart(family, squared, parent, int(child))),
+                distance=distance,
                 confidence=float(ancestry.confidence[child]),
-                runner_up_id=int(family.model_ids[runner_up]) if runner_up >= 0 else None,
+                runner_up_id=ids[runner_up] if runner_up >= 0 else None,
                 runner_up_confidence=float(ancestry.runner_up_confidence[child]) if runner_up >= 0 else None,
                 evidence=tuple(evidence),
             )
         )
     return edges
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What lies around k edges, by squared distances; k each."""
+
+    root: NDArray[np.int64]
+    squared: NDArray[np.float64]
+    """Of parent and child."""
+    known: NDArray[np.bool_]
+    """Is the parent another than the root, with finite distances to the root of both?"""
+    cost: NDArray[np.float64]
+    """M_r of the edge (`indexer.ancestry`)."""
+    held: NDArray[np.float64]
+    """How much of what the parent has learned since the root the child holds; where `known`."""
+    other: NDArray[np.float64]
+    """M_r of the edge from the runner-up, not finite where there is none."""
+
+
+def _around(squared: Matrix, ancestry: Ancestry, roots: Ints, children: Ints) -> _Around:
+    parents, others = ancestry.parent[children], ancestry.runner_up[children]
+    if isinstance(squared, Sparse):
+        pairs = [(roots, parents), (roots, children), (parents, children), (others, children), (roots, others)]
+        squared = squared.with_pairs(*(np.concatenate(end) for end in zip(*pairs, strict=True)))
+    of_parent, of_child, apart = squared[roots, parents], squared[roots, children], squared[parents, children]
+    told = np.where(others >= 0, others, children)
+    of_other, beyond = squared[roots, told], squared[told, children]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cost = np.where(parents == roots, apart, apart + PRIVATE * np.maximum(_private(of_parent, apart, of_child), 0))
+        plain = (told == roots) | (children == roots)
+        other = np.where(plain, beyond, beyond + PRIVATE * np.maximum(_private(of_other, beyond, of_child), 0))
+        held = (of_parent + of_child - apart) / (2 * of_parent)
+    known = (parents != roots) & (of_parent > 0) & np.isfinite(of_parent) & np.isfinite(of_child)
+    return _Around(roots, apart, known, cost, held, np.where((others >= 0) & np.isfinite(beyond), other, np.nan))
+
+
+def _private(of_parent: Floats, apart: Floats, of_child: Floats) -> Floats:
+    """Squared length of what a parent has and its child has not (see `ancestor_costs`)."""
+    return np.asarray(np.nan_to_num(0.5 * (of_parent + apart - of_child), nan=0.0, posinf=np.inf))
 
 
 def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -74,43 +115,18 @@ def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
     return roots
 
 
-def _apart(family: Family, squared: Matrix, parent: int, child: int) -> float:
-    """Squared distance; of two that share no tensor, that of unrelated weights of their sizes."""
-    told = float(squared[parent, child])
-    return told if np.isfinite(told) else float(family.norms[[parent, child]].sum())
-
-
-def _ancestor_evidence(
-    family: Family, squared: Matrix, root: int, parent: int, child: int, runner_up: int
-) -> list[Evidence]:
+def _ancestor_evidence(family: Family, around: _Around, at: int, runner_up: int) -> list[Evidence]:
     """Distance and increment regression: why this parent and not the runner-up."""
-    column = ancestor_costs(squared[np.ix_(c := [root, parent, child], c)], 0)[:, 2] if root != parent else None
-    own = float(squared[parent, child] if column is None else column[1])
-    change = rms(family, _apart(family, squared, parent, child))
-    found = [Evidence("distance", change, 0.0, f"weights changed by {change:.3g} (root mean square)")]
-    if column is not None and squared[root, parent] > 0 and np.isfinite(squared[root, [parent, child]]).all():
-        g = (squared[root, parent] + squared[root, child] - squared[parent, child]) / (2 * squared[root, parent])
-        found.append(
-            Evidence(
-                "increment_regression",
-                float(g),
-                0.0,
-                f"the child holds {g:.2f} of what the parent has learned since {family.names[root]} (1 for a parent)",
-            )
-        )
-    if runner_up >= 0 and np.isfinite(squared[runner_up, child]):
-        other = float(squared[runner_up, child])
-        if runner_up not in (root, child) and root not in (child, runner_up):
-            other = float(ancestor_costs(squared[np.ix_(c := [root, runner_up, child], c)], 0)[1, 2])
-        if np.isfinite(own) and own > 0 and other > 0:
-            found.append(
-                Evidence(
-                    "nearness",
-                    other / own,
-                    float(np.log(other / own)),
-                    f"{family.names[runner_up]} would cost {other / own:.3g} times as much",
-                )
-            )
+    found = []
+    if around.known[at]:
+        held = float(around.held[at])
+        root = family.names[around.root[at]]
+        says = f"the child holds {held:.2f} of what the parent has learned since {root} (1 for a parent)"
+        found.append(Evidence("increment_regression", held, 0.0, says))
+    own, other = float(around.cost[at]), float(around.other[at])
+    if runner_up >= 0 and 0 < own < np.inf and 0 < other < np.inf:
+        says = f"{family.names[runner_up]} would cost {other / own:.3g} times as much"
+        found.append(Evidence("nearness", other / own, float(np.log(other / own)), says))
     return found
 
 

@@ -18,7 +18,7 @@ from indexer.family import Family
 from indexer.lattice import Steps, find_steps, lattice_pairs
 from indexer.memo import Memo
 from indexer.quantized import rounded_at_zero, rounded_to
-from indexer.sparse import Matrix
+from indexer.sparse import Matrix, reached
 
 __all__ = ["LEAST_ZEROS", "derivation", "find_derived", "short_rows"]
 
@@ -125,15 +125,13 @@ def find_derived(
 
 def _nearest(family: Family, squared: Matrix, b: int) -> list[int]:
     """The eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros first."""
-    away = squared[b]
-    reached = np.flatnonzero(np.isfinite(away))
-    reached = reached[reached != b]
-    near = reached[np.argsort(away[reached], kind="stable")[:_TRIED]].tolist()
-    if family.zeros[b] - family.zeros[reached].min(initial=1.0) >= LEAST_ZEROS:
+    rows, away = reached(squared, b)
+    near = rows[np.argsort(away, kind="stable")[:_TRIED]].tolist()
+    if family.zeros[b] - family.zeros[rows].min(initial=1.0) >= LEAST_ZEROS:
         kept = np.flatnonzero(family.samples[b])
         y = family.samples[b, kept]
-        apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in reached])
-        near += reached[np.lexsort((family.zeros[reached], apart))[:_TRIED]].tolist()
+        apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in rows])
+        near += rows[np.lexsort((family.zeros[rows], apart))[:_TRIED]].tolist()
     return [int(a) for a in near]
 
 
@@ -146,7 +144,16 @@ class _Copy:
 
     @cached_property
     def _steps(self) -> Sequence[Steps]:
-        return find_steps(self._family, self._row, lattice_pairs(self._family))
+        found: list[Steps] = []
+
+        def compute() -> bool:
+            found.extend(find_steps(self._family, self._row, lattice_pairs(self._family)))
+            return bool(found)
+
+        # Most lie on no lattice, and that is what is remembered.
+        if self._memo.is_so("lattice", self._family.content_hashes[self._row], (), compute):
+            return found or find_steps(self._family, self._row, lattice_pairs(self._family))
+        return ()
 
     def source(self, rows: Iterable[int]) -> tuple[int, str] | None:
         """(the row among `rows` that it was computed from, relation), or None."""
@@ -154,6 +161,8 @@ class _Copy:
         contents = self._family.content_hashes
         asked = (contents[a] for a in candidates)
         found: list[tuple[int, str]] = []
+        # What follows asks for it, unless it is remembered itself: both are kept.
+        self._memo.look("lattice", contents[self._row], ())
         # Most were computed from nothing, and that is what is remembered.
         if self._memo.is_so("derived", contents[self._row], asked, lambda: self._found(candidates, found)):
             return found[0] if found or self._found(candidates, found) else None

@@ -84,15 +84,21 @@ def lattice_pairs(family: Family) -> list[Triples]:
     The first two are for lattices through zero. The third is -1 where the group has no other sample. Ways in which no
     two samples share a group are left out.
     """
-    return [triples for way in range(3 + len(_GROUPS)) if (triples := _gathered(family, way)).size]
+    return _pairs(tuple((tensor.shape, tensor.samples.shape[1]) for tensor in family.measured))
 
 
-def _gathered(family: Family, way: int) -> Triples:
+@lru_cache(maxsize=64)
+def _pairs(tensors: tuple[tuple[tuple[int, ...], int], ...]) -> list[Triples]:
+    return [triples for way in range(3 + len(_GROUPS)) if (triples := _gathered(tensors, way)).size]
+
+
+def _gathered(tensors: tuple[tuple[tuple[int, ...], int], ...], way: int) -> Triples:
     seed = SketchFormat().seed
-    parts = []
-    for tensor, start in zip(family.measured, family.starts[:-1], strict=True):
-        local = _triples(tensor.shape, tensor.samples.shape[1], seed, way)
+    parts, start = [], 0
+    for shape, count in tensors:
+        local = _triples(shape, count, seed, way)
         parts.append(np.where(local >= 0, local + start, -1))
+        start += count
     found = np.concatenate(parts, axis=1)
     # Evenly over the tensors; what comes first is a fair sample of all.
     order = np.argsort(np.arange(found.shape[1]) * 0.6180339887498949 % 1.0, kind="stable")[:_PAIRS]

@@ -7,6 +7,7 @@ multiple is the same everywhere, so the ratios (v - r) / t_i pile up at one valu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
@@ -85,17 +86,18 @@ def _story(family: Family, near: Relatives, at: NDArray[np.int64]) -> _Story | N
     """The base and parts that cover most, by the coordinates `at`."""
     tensor = np.searchsorted(family.starts, at, side="right") - 1
     tolerance = TOLERANCES[near.precision][1]
-    away = (family.samples[near.row, at] - family.samples[np.ix_(near.candidates, at)]) / near.unit[at]
-    same = np.abs(away) <= tolerance
+    away, moved = _in_units(
+        family.samples, near.row, near.candidates, at, near.unit, tensor, len(family.elements), tolerance
+    )
     # A tensor that is one relative's as a whole says nothing: a mask goes through a tensor, freezing goes around it.
-    moved = np.stack([np.bincount(tensor, ~each, len(family.elements)) > 0 for each in same])
     through = np.asarray(moved.all(axis=0))[tensor]
     if through.sum() < 256:
         return None
-    away, same = away[:, through], same[:, through]
-    shares = same.mean(axis=1)
+    if not through.all():
+        away = away[:, through]
+    shares = (np.abs(away) <= tolerance).mean(axis=1)
     bases = [int(b) for b in np.argsort(-shares, kind="stable") if _LEAST_KEPT <= shares[b] <= 1 - _LEAST_KEPT]
-    told = (_explain(away[base], away[base] - away, base, near.precision) for base in bases[:_BASES])
+    told = (_explain(away, base, near.precision) for base in bases[:_BASES])
     stories = [story for story in told if story is not None]
     # A mean with the base as one more part, seen from anywhere else, is the same merge.
     best = max((story.covered for story in stories), default=0.0)
@@ -103,15 +105,40 @@ def _story(family: Family, near: Relatives, at: NDArray[np.int64]) -> _Story | N
     return min(stories, key=lambda story: (len(story.parts), -story.covered), default=None)
 
 
-def _explain(moved: NDArray[np.float64], change: NDArray[np.float64], base: int, precision: int) -> _Story | None:
-    """Which of the changes (candidates x m, seen from the base) give the moved coordinates (m, in units)."""
+@njit(cache=True, nogil=True)
+def _in_units(
+    samples: NDArray[np.float64],
+    row: int,
+    candidates: NDArray[np.int64],
+    at: NDArray[np.int64],
+    unit: NDArray[np.float64],
+    tensor: NDArray[np.int64],
+    tensors: int,
+    tolerance: float,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(k x m: the row less each candidate at m coordinates, in units; k x T: whether a tensor differs there)."""
+    away = np.empty((candidates.size, at.size))
+    moved = np.zeros((candidates.size, tensors), np.bool_)
+    for i in range(candidates.size):
+        for j in range(at.size):
+            value = (samples[row, at[j]] - samples[candidates[i], at[j]]) / unit[at[j]]
+            away[i, j] = value
+            if not abs(value) <= tolerance:
+                moved[i, tensor[j]] = True
+    return away, moved
+
+
+def _explain(away: NDArray[np.float64], base: int, precision: int) -> _Story | None:
+    """Which candidates' changes, as seen from the base, give the coordinates at which the row is not the base.
+
+    `away` is candidates x m: the row less each of them, in units.
+    """
     tolerance = TOLERANCES[precision][1]
-    total = moved.size
-    at = np.abs(moved) > tolerance
-    moved, change = moved[at], change[:, at]
-    piles = [
-        (*pile, row) for row in range(len(change)) if row != base and (pile := _pile(moved, change[row], precision))
-    ]
+    at = np.abs(away[base]) > tolerance
+    moved, total = away[base, at], at.size
+    likely = np.flatnonzero(_may_pile(away, base, tolerance, _CLEAR[precision], _WIDTH[precision]))
+    change = {int(row): (away[base] - away[row])[at] for row in likely}
+    piles = [(*pile, row) for row in change if (pile := _pile(moved, change[row], precision))]
     piles = _apart(moved, change, sorted(piles, key=lambda each: (-each[0], each[2])), tolerance)
     if not piles:
         return None
@@ -134,7 +161,10 @@ def _explain(moved: NDArray[np.float64], change: NDArray[np.float64], base: int,
 
 
 def _apart(
-    moved: NDArray[np.float64], change: NDArray[np.float64], piles: list[tuple[float, float, int]], tolerance: float
+    moved: NDArray[np.float64],
+    change: Mapping[int, NDArray[np.float64]],
+    piles: list[tuple[float, float, int]],
+    tolerance: float,
 ) -> list[tuple[float, float, int]]:
     """The piles, largest first, but for those of coordinates that larger ones have: other merges of the same parts."""
     left = np.ones(moved.size, bool)
@@ -150,10 +180,10 @@ def _apart(
 
 def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: int) -> tuple[float, float] | None:
     """(share of the moved coordinates, value) of the ratio moved / change that comes most often, if one does."""
-    if not _may_pile(moved, change, _CLEAR[precision], _WIDTH[precision]):
-        return None
     clear = np.abs(change) >= _CLEAR[precision]
     moved, change = moved[clear], change[clear]
+    if moved.size < _LEAST_CLEAR:
+        return None
     ratio = moved / change
     order = np.flatnonzero(ratio > _LEAST_RATIO)
     if not order.size:
@@ -173,28 +203,42 @@ def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: in
 
 
 @njit(cache=True, nogil=True)
-def _may_pile(moved: NDArray[np.float64], change: NDArray[np.float64], clear: float, width: float) -> bool:
-    """Can a share _PILE of the clear ratios lie in one stretch from r to r (1 + width)? By bins that hold any such.
+def _may_pile(away: NDArray[np.float64], base: int, tolerance: float, clear: float, width: float) -> NDArray[np.bool_]:
+    """k: can a share _PILE of a candidate's clear ratios lie in one stretch from r to r (1 + width)?
 
-    Finding piles takes sorting, and most have none. Of a narrow stretch wide bins hold few enough.
+    Finding piles takes sorting, and most have none: so by bins that hold any such stretch. They are the first bits of
+    the ratio, of a relative width between 2^-bits and half of that.
     """
-    part, reach = (4.0, 5) if width > _NARROW else (0.5, 2)
-    lowest = np.log(_LEAST_RATIO)
-    held = np.zeros(int((np.log(_MOST_RATIO) - lowest) * part / width) + reach, np.int64)
-    seen = 0
-    for j in range(moved.size):
-        if abs(change[j]) >= clear:
-            seen += 1
-            ratio = moved[j] / change[j]
-            if ratio > _LEAST_RATIO:
-                held[int((np.log(min(ratio, _MOST_RATIO)) - lowest) * part / width)] += 1
-    if seen < _LEAST_CLEAR:
-        return False
-    most = inside = 0
-    for j in range(held.size):
-        inside += held[j] - (held[j - reach] if j >= reach else 0)
-        most = max(most, inside)
-    return most >= _PILE * seen
+    bits, reach = (7, 9) if width > _NARROW else (8, 2)
+    ends = np.array([_LEAST_RATIO, _MOST_RATIO]).view(np.int64) >> (52 - bits)
+    held = np.zeros(ends[1] - ends[0] + 1, np.int64)
+    at = np.flatnonzero(np.abs(away[base]) > tolerance)
+    moved = away[base][at]
+    ratios = np.empty(at.size + 1)
+    result = np.zeros(len(away), np.bool_)
+    for row in range(len(away)):
+        if row == base:
+            continue
+        # Without branches, which no processor could foresee here.
+        seen = kept = 0
+        for j in range(at.size):
+            change = moved[j] - away[row, at[j]]
+            counts = abs(change) >= clear
+            ratio = moved[j] / (change if counts else 1.0)
+            ratios[kept] = min(ratio, _MOST_RATIO)
+            seen += counts
+            kept += counts & (ratio > _LEAST_RATIO)
+        if seen < _LEAST_CLEAR or kept < _PILE * seen:
+            continue
+        held[:] = 0
+        for first in ratios[:kept].view(np.int64):
+            held[(first >> (52 - bits)) - ends[0]] += 1
+        most = inside = 0
+        for j in range(held.size):
+            inside += held[j] - (held[j - reach] if j >= reach else 0)
+            most = max(most, inside)
+        result[row] = most >= _PILE * seen
+    return result
 
 
 def _weights(moved: NDArray[np.float64], parts: NDArray[np.float64], precision: int) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -19,27 +19,12 @@ KEPT_PAIRS: Final = 16
 
 def nearest_pairs(tree: Family, measured: Pairs) -> tuple[Pair, ...]:
     """The stored part of what was measured: each model's nearest."""
-    kept: set[int] = set()
     order = np.argsort(measured.squared, kind="stable")
-    seen: dict[int, int] = defaultdict(int)
-    for at in order:
-        a, b = int(measured.a[at]), int(measured.b[at])
-        if seen[a] < KEPT_PAIRS or seen[b] < KEPT_PAIRS:
-            kept.add(int(at))
-            seen[a] += 1
-            seen[b] += 1
-    result = []
-    for at in sorted(kept):
-        ids = sorted((int(tree.model_ids[measured.a[at]]), int(tree.model_ids[measured.b[at]])))
-        result.append(
-            Pair(
-                ids[0],
-                ids[1],
-                float(measured.distance[at]),
-                float(measured.correlation[at]),
-                float(measured.shared[at]),
-                float(measured.equal[at]),
-                None,
-            )
-        )
-    return tuple(result)
+    ends = np.concatenate([measured.a[order], measured.b[order]])
+    # By model, nearest first: a pair is kept that is among the first of either end.
+    by_model = np.lexsort((np.tile(np.arange(order.size), 2), ends))
+    first = np.searchsorted(ends[by_model], ends[by_model])
+    kept = np.unique(order[by_model[np.arange(ends.size) - first < KEPT_PAIRS] % max(1, order.size)])
+    low, high = np.sort(tree.model_ids[np.stack([measured.a[kept], measured.b[kept]])], axis=0).tolist()
+    numbers = [x[kept].tolist() for x in (measured.distance, measured.correlation, measured.shared, measured.equal)]
+    return tuple(map(Pair, low, high, *numbers, repeat(None)))

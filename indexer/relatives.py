@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexer.combination import explained, units
 from indexer.family import Family
-from indexer.sparse import Matrix
+from indexer.sparse import Matrix, reached
 
 __all__ = ["Relatives", "depends", "moved", "relatives_of"]
 
@@ -36,19 +36,21 @@ class Relatives:
 def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.int64]) -> Relatives:
     """The candidates of a row: parents of a merge are near it, or it lies in their direction, as seen from its nearest
     or from the middle."""
-    away = squared[row]
-    known = np.flatnonzero(np.isfinite(away))
-    known = known[(known != row) & (family.present[known] == family.present[row]).all(axis=1)]
-    order = known[np.argsort(away[known], kind="stable")]
+    near, apart = reached(squared, row)
+    alike = (family.present[near] == family.present[row]).all(axis=1)
+    known, away = near[alike], apart[alike]
+    order = known[np.argsort(away, kind="stable")]
     chosen = list(order if len(order) <= _NEAR + _ALONG else order[:_NEAR])
     if len(order) > len(chosen):
         for base in {int(order[0]), int(central[0])} - {row}:
+            of_base = apart[near == base].min(initial=np.inf)
+            from_base = squared[base, known]
             with np.errstate(invalid="ignore", divide="ignore"):
-                inner = away[base] + squared[base, known] - away[known]
-                cosine = inner / np.sqrt(away[base] * squared[base, known])
+                inner = of_base + from_base - away
+                cosine = inner / np.sqrt(of_base * from_base)
             cosine[~np.isfinite(cosine) | (known == base)] = -np.inf
             chosen += list(known[np.argsort(-cosine, kind="stable")[:_ALONG]])
-        chosen += [c for c in central if c in known]
+        chosen += central[np.isin(central, known)].tolist()
     candidates = np.array(list(dict.fromkeys(int(c) for c in chosen)), np.int64)
     candidates = candidates[: max(2, family.samples.shape[1] // 8)]
     precision = int(family.precision[row])

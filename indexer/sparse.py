@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Matrix", "Sparse"]
+__all__ = ["Matrix", "Sparse", "reached"]
 
 Measure = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 
@@ -99,3 +99,13 @@ def _among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[n
 
 
 Matrix = NDArray[np.float64] | Sparse
+
+
+def reached(squared: Matrix, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(rows in rising order, values): those at a finite distance from a row that are at hand, itself left out."""
+    if isinstance(squared, Sparse):
+        rows, values = squared.known(row)
+    else:
+        rows, values = np.arange(len(squared)), squared[row]
+    kept = np.isfinite(values) & (rows != row)
+    return rows[kept], values[kept]

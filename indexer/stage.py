@@ -59,14 +59,15 @@ def infer_stages(
     stage = np.zeros(n, np.int64)
     children = np.bincount(parent[parent >= 0], minlength=n)
     raw = initialised(family)
+    steps = np.asarray(squared[np.where(parent >= 0, parent, np.arange(n)), np.arange(n)])
     for v in parents_first(parent):
         p = int(parent[v])
         if p < 0:
             continue
         above = int(parent[p])
         odds = BEGUN if raw[p] else TUNED if above < 0 else CONTINUED
-        if above >= 0 and 0 < squared[above, p] < np.inf and 0 < squared[p, v] < np.inf and not raw[above]:
-            step = float(np.log(squared[p, v] / squared[above, p]))
+        if above >= 0 and 0 < steps[p] < np.inf and 0 < steps[v] < np.inf and not raw[above]:
+            step = float(np.log(steps[v] / steps[p]))
             odds += RESTART * float(np.clip(step, -_STEP_LIMIT, _STEP_LIMIT))
         odds += SIBLINGS * bool(children[p] > 1) + TAILS * fall(p, int(v))
         stage[v] = 1 if stage[p] or odds > 0 else 0

@@ -20,6 +20,7 @@ from indexer.metadata import Metadata
 from indexer.paper import solve_paper
 from indexer.parts import Known, Placed, keep_vectors, known_models, touched_parts, vectors_path
 from indexer.solve import Component, solve_component, split
+from store.edges import write_edges
 from store.lineage import (
     LiveModel,
     architecture_roles,
@@ -30,7 +31,6 @@ from store.lineage import (
     replace_components,
     replace_pairs,
     setting,
-    write_edges,
     write_inferred,
     write_merges,
 )

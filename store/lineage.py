@@ -12,22 +12,21 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from store.records import Edge, Inferred, Merge, Pair, TensorSketch
+from store.edges import write_edges
+from store.ids import LISTED
+from store.records import Inferred, Merge, Pair, TensorSketch
 from store.shards import read_shard
 
 __all__ = [
-    "LISTED",
     "LiveModel",
     "architecture_roles",
     "close_inferred",
-    "current_edges",
     "declared_bases",
     "live_models",
     "read_sketches",
     "replace_components",
     "replace_pairs",
     "setting",
-    "write_edges",
     "write_inferred",
     "write_merges",
 ]
@@ -38,8 +37,6 @@ _PAIR: Final = {
     **dict.fromkeys(("distance", "correlation", "shared", "equal"), pa.float64()),
     "rank": pa.int32(),
 }
-LISTED: Final = "(select unnest(?::bigint[]))"
-"""Ids given as one parameter: a hash join, where list_contains would go through the list for every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,50 +113,6 @@ def read_sketches(graph: Path, models: Iterable[LiveModel]) -> dict[int, tuple[T
         for shard, ids in sorted(by_shard.items())
         for model_id, sketches in read_shard(graph / shard, ids)
     }
-
-
-def current_edges(connection: duckdb.DuckDBPyConnection, children: Collection[int]) -> dict[int, dict[str, Any]]:
-    """Child id -> its current edge, as a dict of columns, for those of `children` that have one."""
-    result = connection.sql(f"select * from current_edges where child_id in {LISTED}", params=[list(children)])
-    return {row["child_id"]: row for row in result.to_arrow_table().to_pylist()}
-
-
-def write_edges(
-    connection: duckdb.DuckDBPyConnection, run_id: int, edges: Sequence[Edge], children: Collection[int]
-) -> tuple[int, int]:
-    """Make `edges` the current edges of `children`; write only what differs. Returns (added, closed).
-
-    An edge that this same run wrote before (a run resumed after a kill) is replaced, not closed.
-    """
-    wanted = {edge.child_id: asdict(edge) for edge in edges}
-    present = current_edges(connection, children)
-    changed = [child for child in children if _content(present.get(child)) != _content(wanted.get(child))]
-    closing = [child for child in changed if child in present]
-    adding = [wanted[child] for child in changed if child in wanted]
-    if closing:
-        connection.execute(
-            f"delete from edges where valid_to_run is null and valid_from_run = ? and child_id in {LISTED}",
-            [run_id, closing],
-        )
-        connection.execute(
-            f"update edges set valid_to_run = ? where valid_to_run is null and child_id in {LISTED}",
-            [run_id, closing],
-        )
-    _insert(
-        connection,
-        "edges",
-        [{**edge, "evidence": list(edge["evidence"]), "valid_from_run": run_id} for edge in adding],
-    )
-    return len(adding), len(closing)
-
-
-def _content(edge: dict[str, Any] | None) -> object:
-    """What makes two edges the same, whatever run found them."""
-    if edge is None:
-        return None
-    names = ("parent_id", "relation", "distance", "confidence", "runner_up_id", "runner_up_confidence")
-    evidence = tuple((e["cue"], e["value"], e["log_odds"], e["says"]) for e in edge["evidence"])
-    return (*(edge[name] for name in names), evidence)
 
 
 def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred: Sequence[Inferred]) -> None:

@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from store.lineage import LISTED
+from store.ids import LISTED
 
 __all__ = ["gone_models", "placed_models", "stale_roots", "stored_links"]
 

@@ -11,7 +11,8 @@ from textwrap import indent
 import numpy as np
 from safetensors.numpy import save_file
 
-from store.lineage import replace_components, replace_pairs, write_edges
+from store.edges import write_edges
+from store.lineage import replace_components, replace_pairs
 from store.records import Claim, Edge, Evidence, Model, Pair, Skipped, TensorSketch
 from store.writer import GraphWriter
 

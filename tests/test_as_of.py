@@ -13,9 +13,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from modelkin.graph import ModelGraph
+from store.edges import write_edges
 from store.errors import StopError
 from store.history import AsOf
-from store.lineage import close_inferred, live_models, replace_components, write_edges, write_inferred, write_merges
+from store.lineage import close_inferred, live_models, replace_components, write_inferred, write_merges
 from store.records import Claim, Edge, Evidence, Inferred, Merge
 from store.writer import GraphWriter
 from tests.calling import call
