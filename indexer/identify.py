@@ -10,7 +10,8 @@ import duckdb
 import numpy as np
 
 from indexer.distance import RELATED, measure_pairs, normalised
-from indexer.family import Family, make_family
+from indexer.family import Family
+from indexer.gathered import COLUMNS, gather_family
 from indexer.metadata import Metadata
 from indexer.parts import known_models, part_of_one, vectors_path
 from indexer.solve import solve_component, split
@@ -19,6 +20,7 @@ from store.lineage import LiveModel, architecture_roles, live_models, read_sketc
 from store.memory import recall
 from store.places import placed_models
 from store.records import Model
+from store.shards import sketch_table
 
 __all__ = ["Relative", "identify"]
 
@@ -51,12 +53,13 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
     roles = architecture_roles(connection, model.architecture)
 
     def with_new(models: list[LiveModel]) -> Family:
-        sketches = read_sketches(graph_path, models)
-        rows = [(m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ())) for m in models]
+        own = sketch_table([(_NEW, model.sketches)]).select(list(COLUMNS))
+        rows = [(m.model_id, m.name, m.content_hash, m.created) for m in models]
         # Behind all others in any tie: a model of the graph is not a copy of one that is not.
-        rows.append((_NEW, "\U0010ffff", model.content_hash, created, model.sketches))
+        rows.append((_NEW, "\U0010ffff", model.content_hash, created))
         stored = {m.model_id for m in models if m.quantization} | ({_NEW} if model.quantization else set())
-        return replace(make_family(model.architecture, rows, roles), quantized=frozenset(stored))
+        family = gather_family(model.architecture, rows, [*read_sketches(graph_path, models, COLUMNS), own], roles)
+        return replace(family, quantized=frozenset(stored))
 
     def load(ids: Sequence[int]) -> Family:
         return with_new(live_models(connection, model.architecture, ids))

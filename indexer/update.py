@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from indexer.family import Family, make_family
+from indexer.family import Family
+from indexer.gathered import COLUMNS, gather_family
 from indexer.memo import SOLVER_VERSION
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
@@ -61,10 +62,10 @@ def load_family(
     connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
 ) -> Family:
     """The family of these models, with what their sketches say."""
-    sketches = read_sketches(graph, models)
-    family = make_family(
+    family = gather_family(
         architecture,
-        [(m.model_id, m.name, m.content_hash, m.created, sketches.get(m.model_id, ())) for m in models],
+        [(m.model_id, m.name, m.content_hash, m.created) for m in models],
+        read_sketches(graph, models, COLUMNS),
         architecture_roles(connection, architecture),
     )
     return replace(family, quantized=frozenset(m.model_id for m in models if m.quantization))

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from store.edges import write_edges
 from store.ids import LISTED
-from store.records import Inferred, Merge, Pair, TensorSketch
-from store.shards import read_shard
+from store.records import Inferred, Merge, Pair
+from store.shards import read_columns
 
 __all__ = [
     "LiveModel",
@@ -103,16 +103,13 @@ def architecture_roles(connection: duckdb.DuckDBPyConnection, architecture: str)
     )
 
 
-def read_sketches(graph: Path, models: Iterable[LiveModel]) -> dict[int, tuple[TensorSketch, ...]]:
-    """Model id -> its sketches. Raises StopError when a shard is missing or damaged."""
+def read_sketches(graph: Path, models: Iterable[LiveModel], columns: Sequence[str]) -> list[Any]:
+    """An Arrow table a shard, of these columns of the sketches of these models. Raises StopError when a shard is
+    missing or damaged."""
     by_shard: dict[str, list[int]] = defaultdict(list)
     for model in models:
         by_shard[model.shard].append(model.model_id)
-    return {
-        model_id: sketches
-        for shard, ids in sorted(by_shard.items())
-        for model_id, sketches in read_shard(graph / shard, ids)
-    }
+    return [read_columns(graph / shard, columns, ids) for shard, ids in sorted(by_shard.items())]
 
 
 def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred: Sequence[Inferred]) -> None:

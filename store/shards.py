@@ -18,7 +18,16 @@ from store.errors import StopError
 from store.format import READABLE_VERSIONS, SKETCH_VERSION, SketchFormat
 from store.records import TensorSketch
 
-__all__ = ["SCHEMA", "fsync_directory", "read_models", "read_shard", "write_named_shard", "write_shard"]
+__all__ = [
+    "SCHEMA",
+    "fsync_directory",
+    "read_columns",
+    "read_models",
+    "read_shard",
+    "sketch_table",
+    "write_named_shard",
+    "write_shard",
+]
 
 SCHEMA: Final = pa.schema(
     [
@@ -87,16 +96,21 @@ def write_named_shard(path: Path, models: Iterable[tuple[int, Sequence[TensorSke
     return _write(path, models, form, named=True)
 
 
-def _write(
-    path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]], form: SketchFormat, *, named: bool
-) -> Path:
+def sketch_table(models: Iterable[tuple[int, Sequence[TensorSketch]]]) -> Any:
+    """An Arrow table as a shard holds it, of (model id, sketches)."""
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     for model_id, sketches in models:
         for sketch in sketches:
             columns["model_id"].append(model_id)
             for name in _FIELDS:
                 columns[name].append(getattr(sketch, name))
-    table = pa.table(columns, schema=SCHEMA.with_metadata(form.as_metadata()))
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _write(
+    path: Path, models: Iterable[tuple[int, Sequence[TensorSketch]]], form: SketchFormat, *, named: bool
+) -> Path:
+    table = sketch_table(models).replace_schema_metadata(form.as_metadata())
     _make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -149,6 +163,13 @@ def read_shard(path: Path, model_ids: Collection[int]) -> Iterator[tuple[int, tu
         yield current, tuple(rows)
 
 
+def read_columns(path: Path, columns: Sequence[str], model_ids: Collection[int]) -> Any:
+    """An Arrow table of these columns, with the rows of these models. Raises StopError as `read_shard` does."""
+    # Of version 1, a column that is added is made from one that has to be there.
+    wanted = list(dict.fromkeys([*columns, "elements"]))
+    return _read_table(path, wanted, model_ids).select(list(columns))
+
+
 def read_models(path: Path, *, whole: bool) -> list[tuple[int, str]]:
     """(model id, tensor) of each row of a shard; `whole` reads, and so checks, all other columns too.
 
@@ -197,9 +218,10 @@ def _may_hold(group: Any, ids: NDArray[np.int64]) -> bool:
 
 def _as_now(table: Any) -> Any:
     """A table of version 1 with the columns of today: its sketches cover all values, as its hashes do."""
-    added = {"covered": table.column("elements"), "whole_hash": table.column("content_hash")}
-    columns = [added[name] if name in added else table.column(name) for name in SCHEMA.names]
-    return pa.table(columns, schema=SCHEMA)
+    table = table.append_column(SCHEMA.field("covered"), table.column("elements"))
+    if "content_hash" in table.column_names:
+        table = table.append_column(SCHEMA.field("whole_hash"), table.column("content_hash"))
+    return table.select([name for name in SCHEMA.names if name in table.column_names])
 
 
 def _lists(table: Any, name: str, dtype: Any) -> list[Any]:

@@ -1,0 +1,183 @@
+"""A family straight from the shards' columns: what `indexer.family.make_family` gathers sketch by sketch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from indexer.family import Family, TensorColumn
+from store.dtypes import DTYPES
+
+__all__ = ["COLUMNS", "gather_family"]
+
+_NUMBERS: Final = ("elements", "covered", "mean", "sum_squares", "m2", "m4", "minimum", "maximum", "zeros")
+COLUMNS: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash", "samples", "projection")
+"""Of a shard, those that a family is made from."""
+_COUNTER: Final = "num_batches_tracked"
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows of one table, k of them, those of one tensor."""
+
+    rows: Ints
+    """Rows of the family."""
+    at: Ints
+    """Rows of the table."""
+    table: Any
+    numbers: Mapping[str, NDArray[Any]]
+
+    def kept(self, which: NDArray[np.bool_]) -> _Part:
+        """Those of them."""
+        return _Part(self.rows[which], self.at[which], self.table, self.numbers)
+
+    def number(self, name: str) -> NDArray[Any]:
+        """k values."""
+        return self.numbers[name][self.at]
+
+    def texts(self, name: str) -> list[Any]:
+        """k values."""
+        return list(self.table.column(name).take(pa.array(self.at)).to_pylist())
+
+    def lists(self, name: str) -> tuple[NDArray[Any], Ints, Ints]:
+        """(all values of a column of lists or bytes, where the k begin, their lengths)."""
+        column = self.table.column(name).chunk(0)
+        offsets = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, 4 * column.offset).astype(np.int64)
+        values = np.frombuffer(column.buffers()[2], np.uint8) if pa.types.is_binary(column.type) else column.values
+        return np.asarray(values), offsets[self.at], np.diff(offsets)[self.at]
+
+
+def gather_family(
+    architecture: str,
+    models: Sequence[tuple[int, str, str, float]],
+    tables: Iterable[Any],
+    roles: Mapping[str, str],
+) -> Family:
+    """As `make_family` does from sketches. `models` holds (model id, name, content hash, created); `tables` have
+    COLUMNS, and rows of these models only."""
+    ids = np.array([model[0] for model in models], np.int64)
+    order = np.argsort(ids, kind="stable")
+    parts: dict[str, list[_Part]] = {}
+    counted: list[tuple[Ints, NDArray[np.float64]]] = []
+    for table in (table.combine_chunks() for table in tables if table.num_rows):
+        rows = order[np.searchsorted(ids[order], table.column("model_id").to_numpy())]
+        names = table.column("tensor").combine_chunks().dictionary_encode()
+        codes = names.indices.to_numpy()
+        numbers = {name: table.column(name).to_numpy() for name in _NUMBERS}
+        for code, name in enumerate(names.dictionary.to_pylist()):
+            at = np.flatnonzero(codes == code)
+            parts.setdefault(name, []).append(_Part(rows[at], at, table, numbers))
+            if name.endswith(_COUNTER):
+                single = at[numbers["elements"][at] == 1]
+                counted.append((rows[single], numbers["maximum"][single]))
+    columns, projections = [], {}
+    for name, role in roles.items():
+        if name in parts:
+            column, projection = _column(name, role, len(models), parts[name])
+            columns.append(column)
+            if projection is not None:
+                projections[name] = projection
+    return Family(
+        architecture,
+        ids,
+        tuple(model[1] for model in models),
+        tuple(model[2] for model in models),
+        np.array([model[3] for model in models], np.float64),
+        _counters(len(models), counted),
+        tuple(columns),
+        projections,
+    )
+
+
+def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorColumn, NDArray[np.float32] | None]:
+    """One tensor of n models, and its projections if there are any."""
+    # An older sketch of a large tensor has other coordinates: nothing of it compares with those of today.
+    covered = min(int(part.number("covered").min()) for part in parts)
+    parts = [kept for part in parts if len((kept := part.kept(part.number("covered") == covered)).rows)]
+    first = min(parts, key=lambda part: int(part.rows.min()))
+    at = int(first.at[np.argmin(first.rows)])
+    scale = int(first.numbers["elements"][at]) / covered
+    told: dict[str, NDArray[Any]] = {number: np.zeros(n) for number in _NUMBERS}
+    present = np.zeros(n, bool)
+    hashes, dtypes = [b""] * n, [""] * n
+    for part in parts:
+        present[part.rows] = True
+        for number, values in told.items():
+            values[part.rows] = part.number(number)
+        for row, content, dtype in zip(
+            part.rows.tolist(), part.texts("content_hash"), part.texts("dtype"), strict=True
+        ):
+            hashes[row], dtypes[row] = content, dtype
+    column = TensorColumn(
+        name=name,
+        shape=tuple(first.table.column("shape")[at].as_py()),
+        role=role,
+        samples=_samples(n, parts, np.array(dtypes)),
+        present=present,
+        sum_squares=scale * told["sum_squares"],
+        mean=told["mean"],
+        m2=told["m2"],
+        m4=told["m4"],
+        minimum=told["minimum"],
+        maximum=told["maximum"],
+        zeros=np.rint(scale * told["zeros"]).astype(np.int64),
+        hashes=tuple(hashes),
+        dtypes=tuple(dtypes),
+        covered=covered,
+    )
+    return column, _projections(n, parts)
+
+
+def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> NDArray[np.float64]:
+    """n x m: what is there of all, zeros where a model has none."""
+    found = []
+    for part in parts:
+        values, starts, sizes = part.lists("samples")
+        for dtype in np.unique(dtypes[part.rows]):
+            held = dtypes[part.rows] == dtype
+            for size in np.unique(sizes[held]):
+                which = held & (sizes == size)
+                content = _taken(values, starts[which], int(size)).view(DTYPES[str(dtype)])
+                found.append((part.rows[which], content))
+    m = min(content.shape[1] for _, content in found)
+    samples = np.zeros((n, m))
+    for rows, content in found:
+        samples[rows] = content[:, :m].astype(np.float64)
+    return samples
+
+
+def _taken(values: NDArray[Any], starts: Ints, size: int) -> NDArray[Any]:
+    """k x size: from each start on."""
+    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(values, size)[starts] if size else
+                                np.empty((len(starts), 0), values.dtype))  # fmt: skip
+
+
+def _projections(n: int, parts: list[_Part]) -> NDArray[np.float32] | None:
+    """n x k*k, NaN where a model has none or another size; None where none has any."""
+    told = [(part.rows, *part.lists("projection")) for part in parts]
+    k = max(int(sizes.max()) for *_, sizes in told)
+    if not k:
+        return None
+    result = np.full((n, k), np.nan, np.float32)
+    for rows, values, starts, sizes in told:
+        whole = sizes == k
+        if whole.any():
+            result[rows[whole]] = _taken(values, starts[whole], k)
+    return result
+
+
+def _counters(n: int, counted: list[tuple[Ints, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """n: the median of a model's step counters, as layers that were added or frozen later count fewer; NaN without."""
+    result = np.full(n, np.nan)
+    if counted:
+        rows, counts = (np.concatenate(column) for column in zip(*counted, strict=True))
+        for row in np.unique(rows):
+            result[row] = float(np.median(counts[rows == row]))
+    return result
