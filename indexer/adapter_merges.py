@@ -10,7 +10,7 @@ from typing import Final
 import duckdb
 import numpy as np
 
-from indexer.family import sample_values
+from indexer.from_sketches import sample_values
 from store.records import TensorSketch
 from store.shards import read_shard
 

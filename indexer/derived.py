@@ -141,6 +141,10 @@ class _Copy:
     def __init__(self, family: Family, row: int, memo: Memo) -> None:
         self._family, self._row, self._memo = family, row, memo
         self._known: dict[tuple[int, bool], str | None] = {}
+        self._asked: list[int] = []
+        self._answer: tuple[int, str] | None = None
+        self._none: set[bytes] = set()
+        """Keys of the rows that it was not computed from."""
 
     @cached_property
     def _steps(self) -> Sequence[Steps]:
@@ -158,28 +162,38 @@ class _Copy:
     def source(self, rows: Iterable[int]) -> tuple[int, str] | None:
         """(the row among `rows` that it was computed from, relation), or None."""
         candidates = sorted({a for a in rows if a != self._row})
-        contents = self._family.content_hashes
-        asked = (contents[a] for a in candidates)
-        found: list[tuple[int, str]] = []
+        if candidates == self._asked:
+            return self._answer
+        content, keys = self._family.content_hashes[self._row], self._family.content_keys[candidates]
         # What follows asks for it, unless it is remembered itself: both are kept.
-        self._memo.look("lattice", contents[self._row], ())
-        # Most were computed from nothing, and that is what is remembered.
-        if self._memo.is_so("derived", contents[self._row], asked, lambda: self._found(candidates, found)):
-            return found[0] if found or self._found(candidates, found) else None
-        return None
+        self._memo.look("lattice", content, ())
+        kind = "derived again" if self._asked else "derived"
+        answer = self._memo.answer(kind, content, keys.tobytes(), lambda: self._found(candidates))
+        if not answer:
+            self._none |= set(map(bytes, keys))
+        self._memo.keep_tested("derived not", content, self._none)
+        at, _, relation = answer.decode().partition(" ")
+        self._asked, self._answer = candidates, (candidates[int(at)], relation) if relation else None
+        return self._answer
 
-    def _found(self, candidates: list[int], found: list[tuple[int, str]]) -> bool:
-        """Put what `source` gives into `found`; is there any?"""
+    def _found(self, candidates: list[int]) -> bytes:
+        """Place of the source among the candidates, and relation; nothing where there is none."""
+        tested = self._memo.tested("derived not", self._family.content_hashes[self._row])
+        # Most were computed from nothing, and an arrival is one candidate more.
+        new = [a for a in candidates if bytes(self._family.content_keys[a]) not in tested]
+        if not any(self._derivation(a, twice) for twice in (False, True) for a in new):
+            return b""
         for twice in (False, True) if self._steps else (False,):
             sources = {a: relation for a in candidates if (relation := self._derivation(a, twice))}
             if sources:
                 casts = [a for a, relation in sources.items() if relation == "cast"]
                 best = _best(self._family, self._row, casts or sources)
-                found.append((best, sources[best]))
-                return True
-        return False
+                return f"{candidates.index(best)} {sources[best]}".encode()
+        return b""
 
     def _derivation(self, a: int, twice: bool) -> str | None:
+        if twice and not self._steps:
+            return None
         if (a, twice) not in self._known:
             relation = derivation(self._family, a, self._row, self._steps, twice=twice)
             # What is a cast of this very row is nothing that the row came from.

@@ -1,4 +1,4 @@
-"""A family straight from the shards' columns: what `indexer.family.make_family` gathers sketch by sketch."""
+"""A family straight from the shards' columns: what `indexer.from_sketches.make_family` gathers sketch by sketch."""
 
 from __future__ import annotations
 

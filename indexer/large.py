@@ -153,7 +153,7 @@ def _age(family: Family, row: int, near: Ints, cues: Cues, memo: Memo) -> float:
     def compute() -> Floats:
         return np.array([sum(_older(cues(row, int(other))) for other in near)])
 
-    return float(memo.numbers("age", contents[row], (contents[other] for other in near), compute)[0])
+    return float(memo.numbers("age", contents[row], family.content_keys[near].tobytes(), compute)[0])
 
 
 def _older(cues: dict[str, float]) -> float:
@@ -185,7 +185,7 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
     columns: dict[int, Floats] = {}
     asked: dict[int, bytes] = {}
     for v, rows in around.items():
-        digest, known = memo.look("parents", contents[v], (contents[row] for row in rows))
+        digest, known = memo.look("parents", contents[v], family.content_keys[rows].tobytes())
         if known is None:
             asked[v] = digest
         else:

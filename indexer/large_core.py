@@ -120,12 +120,7 @@ def recover_large_core(
         len(rows), a, b, measured.squared[rows[a], rows[b]], diagonal=0.0, unknown=np.inf, measure=_measure(family)
     )
     central = np.argsort(np.einsum("nd,nd->n", vectors, vectors), kind="stable")[:CENTRAL]
-    # What `indexer.relatives` looks at: the lists as the nearest and the middle see them.
-    known = squared.with_pairs(
-        np.concatenate([np.repeat(near[:, 0], near.shape[1]), np.full(near.size, central[0])]),
-        np.concatenate([near.reshape(-1), near.reshape(-1)]),
-    )
-    merges = find_merges(family, known, central, memo)
+    merges = find_merges(family, squared, central, memo)
     cues = family_cues(family)
     plain = np.array([row for row in range(len(rows)) if row not in merges], np.int64)
     trained, of_trained, among = _restricted(family, vectors, near, plain)

@@ -10,6 +10,7 @@ lies between the others (a convex combination of them); merges are explained by 
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Final
 
@@ -20,10 +21,11 @@ from indexer.combination import Combination, Fit
 from indexer.family import Family
 from indexer.layered import layered_merge
 from indexer.linear import convex_fit, fit_row, holds, sparse_fit
+from indexer.links import pieces
 from indexer.masked import masked_merge
 from indexer.memo import Memo
-from indexer.relatives import Relatives, depends, relatives_of
-from indexer.sparse import Matrix
+from indexer.relatives import Relatives, all_relatives, depends
+from indexer.sparse import Matrix, reached
 
 __all__ = ["find_merges"]
 
@@ -50,11 +52,13 @@ def find_merges(
     if central is None:
         central = np.argsort(np.asarray(squared).mean(axis=1), kind="stable")
     central = central[:_CENTRAL]
-    relatives = {row: relatives_of(family, squared, row, central) for row in range(len(family))}
-    relatives = {row: found for row, found in relatives.items() if len(found.candidates) >= 2}
+    every = all_relatives(family, squared, central)
+    relatives = {row: found for row, found in every.items() if len(found.candidates) >= 2}
     memo = memo or Memo()
     flat = {row: near for row, near in relatives.items() if _depends(family, near, memo)}
-    found = _linear_merges(family, squared, flat)
+    found: dict[int, Combination] = {}
+    for group in _groups(squared, flat):
+        found |= _remembered_merges(family, squared, group, memo)
     others = {row: near for row, near in relatives.items() if row not in flat}
     curved = {
         row: merge for row, near in others.items() if (merge := _curved(family, near, set(found), memo)) is not None
@@ -79,28 +83,67 @@ def find_merges(
 
 
 def _depends(family: Family, near: Relatives, memo: Memo) -> bool:
-    contents = family.content_hashes
-    asked = (contents[row] for row in near.candidates)
-    return memo.is_so("depends", contents[near.row], asked, lambda: depends(family, near))
+    asked = family.content_keys[near.candidates].tobytes()
+    return memo.is_so("depends", family.content_hashes[near.row], asked, lambda: depends(family, near))
 
 
 def _curved(family: Family, near: Relatives, barred: set[int], memo: Memo, again: str = "") -> Combination | None:
     """A merge with shares of their own in each layer or coordinate, of candidates that are not barred."""
-    kept = np.array([c for c in near.candidates if int(c) not in barred], np.int64)
+    kept = np.array([c for c in near.candidates.tolist() if c not in barred], np.int64)
     if len(kept) < 2:
         return None
     near = replace(near, candidates=kept)
-    contents = family.content_hashes
-    found: list[Combination | None] = []
 
-    def compute() -> bool:
-        found.append(layered_merge(family, near) or masked_merge(family, near))
-        return found[-1] is not None
+    def compute() -> bytes:
+        found = layered_merge(family, near) or masked_merge(family, near)
+        return b"" if found is None else _told({near.row: found}, kept)
 
-    # Most are no merges, and that is what is remembered.
-    if not memo.is_so(f"curved {again}", contents[near.row], (contents[row] for row in kept), compute):
-        return None
-    return found[-1] if found or compute() else None
+    asked = family.content_keys[kept].tobytes()
+    answer = memo.answer(f"curved {again}".strip(), family.content_hashes[near.row], asked, compute)
+    return next(iter(_heard(answer, near.row, kept).values()), None)
+
+
+def _told(merges: dict[int, Combination], rows: NDArray[np.int64]) -> bytes:
+    """As JSON, with the places among `rows` of those that they were made of."""
+    place = {int(row): at for at, row in enumerate(rows)}
+    told = []
+    for row, merge in merges.items():
+        base = None if merge.base is None else place[merge.base]
+        parents = [place[parent] for parent in merge.parents]
+        told.append((place.get(row, -1), parents, merge.coefficients, merge.method, merge.confidence, base))
+    return json.dumps(told).encode()
+
+
+def _heard(answer: bytes, own: int, rows: NDArray[np.int64]) -> dict[int, Combination]:
+    """What `_told` has told; a merge that is none of the rows is `own`."""
+    merges = {}
+    for at, parents, coefficients, method, confidence, base in json.loads(answer) if answer else ():
+        made_of = tuple(int(rows[parent]) for parent in parents)
+        base = None if base is None else int(rows[base])
+        merges[int(rows[at]) if at >= 0 else own] = Combination(made_of, tuple(coefficients), method, confidence, base)
+    return merges
+
+
+def _groups(squared: Matrix, dependent: dict[int, Relatives]) -> list[dict[int, Relatives]]:
+    """Rows that others explain, with those that have a say in whether they are merges: candidates and what is near."""
+    around = {row: {*near.candidates.tolist(), *reached(squared, row)[0].tolist()} for row, near in dependent.items()}
+    links = [(row, other) for row, rows in around.items() for other in rows if other in dependent]
+    return [{row: dependent[row] for row in sorted(group)} for group in pieces(sorted(dependent), links)]
+
+
+def _remembered_merges(
+    family: Family, squared: Matrix, group: dict[int, Relatives], memo: Memo
+) -> dict[int, Combination]:
+    """`_linear_merges` of a group."""
+    seen = {row for each in group for row in reached(squared, each)[0].tolist()}
+    rows = np.array(sorted(seen | group.keys() | {c for near in group.values() for c in near.candidates.tolist()}))
+    places = {int(row): at for at, row in enumerate(rows)}
+    shape = json.dumps([(places[row], [places[c] for c in near.candidates.tolist()]) for row, near in group.items()])
+    around = json.dumps([[places[row] for row in reached(squared, each)[0].tolist()] for each in group])
+    asked = family.content_keys[rows].tobytes() + f"{shape}{around}".encode()
+    first = family.content_hashes[min(group)]
+    answer = memo.answer("linear", first, asked, lambda: _told(_linear_merges(family, squared, group), rows))
+    return _heard(answer, -1, rows)
 
 
 def _above(found: dict[int, Combination], row: int) -> set[int]:

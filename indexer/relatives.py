@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.combination import explained, units
 from indexer.family import Family
-from indexer.sparse import Matrix, reached
+from indexer.sparse import Matrix, Sparse, reached
 
-__all__ = ["Relatives", "depends", "moved", "relatives_of"]
+__all__ = ["Relatives", "all_relatives", "depends", "moved", "relatives_of"]
 
 _NEAR: Final = 16
 _ALONG: Final = 16
@@ -23,14 +25,28 @@ _HOPELESS: Final = 0.3
 """If relatives leave more of the distance to the nearest than this, by a fast fit, a better one is not tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Relatives:
-    """A row and the rows that it may have been computed from, nearest first, with errors' units (length M)."""
+    """A row and the rows that it may have been computed from, nearest first."""
 
+    family: Family = field(repr=False)
     row: int
     candidates: NDArray[np.int64]
-    precision: int
-    unit: NDArray[np.float64]
+    nearest: int
+    """Of all that are near, -1 where none is."""
+
+    @cached_property
+    def precision(self) -> int:
+        return int(self.family.precision[self.row])
+
+    @cached_property
+    def unit(self) -> NDArray[np.float64]:
+        """M: errors' units."""
+        values = np.abs(self.family.samples[self.row])
+        if self.precision == 0 and self.nearest >= 0:
+            # In float32 the arithmetic's own rounding is that of its largest operand.
+            values = np.maximum(values, np.abs(self.family.samples[self.nearest]))
+        return units(values, self.precision)
 
 
 def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.int64]) -> Relatives:
@@ -42,7 +58,9 @@ def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.
     order = known[np.argsort(away, kind="stable")]
     chosen = list(order if len(order) <= _NEAR + _ALONG else order[:_NEAR])
     if len(order) > len(chosen):
-        for base in {int(order[0]), int(central[0])} - {row}:
+        for base in dict.fromkeys((int(order[0]), int(central[0]))):
+            if base == row:
+                continue
             of_base = apart[near == base].min(initial=np.inf)
             from_base = squared[base, known]
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -50,15 +68,87 @@ def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.
                 cosine = inner / np.sqrt(of_base * from_base)
             cosine[~np.isfinite(cosine) | (known == base)] = -np.inf
             chosen += list(known[np.argsort(-cosine, kind="stable")[:_ALONG]])
-        chosen += central[np.isin(central, known)].tolist()
+        within = set(known.tolist())
+        chosen += [c for c in central.tolist() if c in within]
     candidates = np.array(list(dict.fromkeys(int(c) for c in chosen)), np.int64)
     candidates = candidates[: max(2, family.samples.shape[1] // 8)]
-    precision = int(family.precision[row])
-    values = np.abs(family.samples[row])
-    if precision == 0 and len(candidates):
-        # In float32 the arithmetic's own rounding is that of its largest operand.
-        values = np.maximum(values, np.abs(family.samples[candidates[0]]))
-    return Relatives(row, candidates, precision, units(values, precision))
+    return Relatives(family, row, candidates, int(candidates[0]) if len(candidates) else -1)
+
+
+def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64]) -> dict[int, Relatives]:
+    """`relatives_of` each row."""
+    n = len(family)
+    if not isinstance(squared, Sparse) or not family.present.all():
+        return {row: relatives_of(family, squared, row, central) for row in range(n)}
+    starts, columns, values = squared.lists()
+    first = _nearest(starts, columns, values)
+    row = np.repeat(np.arange(n), np.diff(starts))
+    # How far what is near lies from the nearest and from the middle.
+    ends = np.concatenate([first[row], np.full(row.size, central[0])]), np.concatenate([columns, columns])
+    beside = squared.with_pairs(*ends)[ends].reshape(2, -1)
+    chosen = _chosen(starts, columns, values, first, beside, central)
+    most = max(2, family.samples.shape[1] // 8)
+    lists = (each[each >= 0][:most] for each in chosen)
+    return {row: Relatives(family, row, rows, int(first[row])) for row, rows in enumerate(lists)}
+
+
+@njit(cache=True, nogil=True)
+def _nearest(starts: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """n: the nearest of each row, -1 where none is at a finite distance."""
+    found = np.full(starts.size - 1, -1)
+    for row in range(found.size):
+        least = np.inf
+        for at in range(starts[row], starts[row + 1]):
+            if values[at] < least:
+                found[row], least = columns[at], values[at]
+    return found
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _chosen(
+    starts: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    values: NDArray[np.float64],
+    first: NDArray[np.int64],
+    beside: NDArray[np.float64],
+    central: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """n x k: what `relatives_of` chooses, then -1. `beside` is 2 x E: how far each of E listed rows lies from the
+    nearest of its row and from the middle."""
+    n = first.size
+    result = np.full((n, _NEAR + 2 * _ALONG + central.size), -1)
+    for row in range(n):
+        some = np.arange(starts[row], starts[row + 1])
+        some = some[np.isfinite(values[some])]
+        order = some[np.argsort(values[some], kind="mergesort")]
+        held = 0
+        for at in order if order.size <= _NEAR + _ALONG else order[:_NEAR]:
+            result[row, held] = columns[at]
+            held += 1
+        if order.size == held:
+            continue
+        for way in range(2):
+            base = first[row] if way == 0 else central[0]
+            if base == row or (way == 1 and base == first[row]):
+                continue
+            of_base = np.inf
+            for at in some:
+                if columns[at] == base:
+                    of_base = values[at]
+            turned = np.empty(some.size)
+            for i in range(some.size):
+                from_base = beside[way, some[i]]
+                cosine = (of_base + from_base - values[some[i]]) / np.sqrt(of_base * from_base)
+                turned[i] = -cosine if np.isfinite(cosine) and columns[some[i]] != base else np.inf
+            for at in some[np.argsort(turned, kind="mergesort")[:_ALONG]]:
+                if not (result[row, :held] == columns[at]).any():
+                    result[row, held] = columns[at]
+                    held += 1
+        for middle in central:
+            if (columns[some] == middle).any() and not (result[row, :held] == middle).any():
+                result[row, held] = middle
+                held += 1
+    return result
 
 
 def depends(family: Family, near: Relatives) -> bool:

@@ -65,6 +65,10 @@ class Sparse:
         inside = slice(self._starts[row], self._starts[row + 1])
         return self._keys[inside] % self._n, self._values[inside]
 
+    def lists(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """(n + 1 places where rows begin, columns, values): what is at hand, row by row, as `known` gives it."""
+        return self._starts, self._keys % self._n, self._values
+
     def _row(self, row: int) -> NDArray[np.float64]:
         result = np.full(self._n, self._unknown)
         columns, values = self.known(row)

@@ -9,7 +9,8 @@ import numpy as np
 from crawl.architecture import architecture_key, backbone, role
 from crawl.plan import make_plan
 from crawl.sketch import sketch_array
-from indexer.family import Family, make_family
+from indexer.family import Family
+from indexer.from_sketches import make_family
 from indexer.solve import solve_component, split
 from store.format import SketchFormat
 from tests.weights import Weights

@@ -26,7 +26,7 @@ from crawl.folder import FolderSource
 from crawl.model_sketch import sketch_model
 from crawl.source import ModelRef
 from indexer.distance import measure_pairs, normalised
-from indexer.family import make_family
+from indexer.from_sketches import make_family
 from modelkin.nightly import run
 from store.errors import StopError
 from store.generation import GraphFolder

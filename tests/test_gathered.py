@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from crawl.plan import make_plan
 from crawl.sketch import sketch_array
-from indexer.family import Family, make_family
+from indexer.family import Family
+from indexer.from_sketches import make_family
 from indexer.gathered import COLUMNS, gather_family
 from store.format import SketchFormat
 from store.records import TensorSketch

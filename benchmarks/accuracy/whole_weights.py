@@ -22,7 +22,8 @@ from crawl.model_sketch import sketch_model
 from crawl.readers import Readers
 from crawl.shards import model_tensors
 from crawl.source import ModelRef
-from indexer.family import Family, make_family
+from indexer.family import Family
+from indexer.from_sketches import make_family
 from indexer.paper import layer_kind
 from store.dtypes import DTYPES
 from store.errors import StopError
