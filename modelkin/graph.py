@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import duckdb
 
 from modelkin import queries
-from modelkin.line import line_of_descent
+from modelkin.line import Lines
 from modelkin.naming import create_label, find_model
 from modelkin.rows import (
     Ancestor,
@@ -34,10 +34,11 @@ from modelkin.rows import (
     SkippedRow,
     row_of,
 )
+from modelkin.sql import OwnSql, fetched
 from modelkin.tables import counted
 from modelkin.tree import Placed, Tree, build_tree
 from store.errors import StopError
-from store.generation import open_reader
+from store.generation import GraphFolder, open_generation
 from store.history import AsOf
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["ModelGraph"]
 
 T = TypeVar("T")
-_BATCH = 2_000
 
 
 class ModelGraph:
@@ -63,10 +63,10 @@ class ModelGraph:
         self.path = path
         self.as_of = as_of
         """The run after which everything is shown as it was then; None for the present."""
-        # The connection is for `sql`: while the user reads a result from it, DuckDB refuses other queries there.
-        self._session = connection
+        self._own = OwnSql(connection, path)
         self._connection = connection.cursor()
-        create_label(self._connection)
+        self._lines = Lines(self._connection)
+        self._has_label = False
 
     @classmethod
     def open(cls, path: Path | str = "graph", *, as_of: AsOf | None = None) -> Self:
@@ -75,7 +75,8 @@ class ModelGraph:
         `as_of` is the number of a run, or a date or datetime (also as text; UTC): the last run that had finished by
         then, or by the end of that day. Raises StopError when there is no graph, or no such run.
         """
-        graph = cls(Path(path), open_reader(path, as_of))
+        connection, _ = open_generation(GraphFolder(path), as_of)
+        graph = cls(Path(path), connection)
         if as_of is not None:
             graph.as_of = graph.runs()[-1]
         return graph
@@ -83,7 +84,7 @@ class ModelGraph:
     def close(self) -> None:
         """Let go of the files. Relations that `sql` gave are dead then."""
         self._connection.close()
-        self._session.close()
+        self._own.close()
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +139,7 @@ class ModelGraph:
 
     def ancestors(self, model: str) -> Rows[Ancestor]:
         """The line of descent upwards, parent first, root last; empty for a root."""
-        return Rows(line_of_descent(self._connection, self._placed(model)))
+        return Rows(self._lines.above(self._path(model)))
 
     def parents(self, model: str) -> Rows[Parent]:
         """All its parents: several for a merge, largest share first; empty for a root."""
@@ -146,7 +147,7 @@ class ModelGraph:
 
     def descendants(self, model: str) -> Rows[Descendant]:
         """All models below, children first."""
-        return Rows(self._rows(Descendant, queries.DESCENDANTS, self._placed(model)))
+        return Rows(self._lines.below(self._path(model)))
 
     def siblings(self, model: str) -> Rows[Sibling]:
         """The other children of its parent, by name; empty for a root."""
@@ -155,7 +156,7 @@ class ModelGraph:
     def tree(self, model: str) -> Tree:
         """The whole Model Tree that the model belongs to."""
         model_id = self._placed(model)
-        rows = self._connection.execute(queries.TREE, [model_id]).fetchall()
+        rows = self._labelled().execute(queries.TREE, [model_id]).fetchall()
         return build_tree((Placed(*row) for row in rows), model_id)
 
     def trees(self) -> Iterator[Tree]:
@@ -166,7 +167,7 @@ class ModelGraph:
     def explain(self, model: str) -> Explanation:
         """Its parent, every piece of evidence, the runner-up, and what its card claims."""
         model_id = self._placed(model)
-        cursor = self._connection.execute(queries.EXPLAIN, [model_id])
+        cursor = self._labelled().execute(queries.EXPLAIN, [model_id])
         row = dict(zip((column[0] for column in cursor.description or ()), cursor.fetchone() or (), strict=True))
         parent_id, runner_up_id = row.pop("parent_id"), row.pop("runner_up_id")
         evidence = tuple(Evidence(**each) for each in row.pop("evidence") or ())
@@ -236,27 +237,11 @@ class ModelGraph:
         The tables and views are those of `store/schema`; nothing can be written to them. Raises StopError when the
         statement is wrong, or is not one statement.
         """
-        try:
-            self._check_single(query)
-            relation = self._session.sql(query)
-        except duckdb.Error as error:
-            raise StopError(str(error).strip()) from error
-        # Settings and the like are done, without rows.
-        return self._session.sql("select true as done") if relation is None else relation
+        return self._own.relation(query)
 
     def sql_rows(self, query: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """As `sql`, but the names of the columns and the rows one by one, for results that are larger than memory."""
-        try:
-            self._check_single(query)
-            cursor = self._session.execute(query)
-        except duckdb.Error as error:
-            raise StopError(str(error).strip()) from error
-        return [column[0] for column in cursor.description or ()], _fetched(cursor)
-
-    def _check_single(self, query: str) -> None:
-        statements = self._session.extract_statements(query)
-        if len(statements) != 1:
-            raise StopError(f"expected one SQL statement, found {len(statements)}")
+        return self._own.rows(query)
 
     def to_networkx(self) -> nx.DiGraph[str]:
         """A directed graph, parent -> child, with all columns as attributes of nodes and edges."""
@@ -264,12 +249,23 @@ class ModelGraph:
 
         return to_networkx(self.each_model(), self.each_edge())
 
+    def _path(self, model: str) -> list[int]:
+        """Ids from the root of its tree to a model that is in one."""
+        path = self._lines.path(find_model(self._connection, model))
+        if path is None:
+            raise StopError(f"{model} has been read but not compared with the others yet; run `modelkin update`")
+        return path
+
     def _placed(self, model: str) -> int:
         """The id of a model that is in a tree."""
-        model_id = find_model(self._connection, model)
-        if self._value("select 1 from components where model_id = ?", model_id) is None:
-            raise StopError(f"{model} has been read but not compared with the others yet; run `modelkin update`")
-        return model_id
+        return self._path(model)[-1]
+
+    def _labelled(self) -> duckdb.DuckDBPyConnection:
+        """The connection with the macro label, which may take reading every name and so waits until it is needed."""
+        if not self._has_label:
+            create_label(self._connection)
+            self._has_label = True
+        return self._connection
 
     def _measured(self, model_id: int, other_id: int | None) -> Measured | None:
         if other_id is None:
@@ -283,7 +279,7 @@ class ModelGraph:
 
     def _rows(self, kind: type[T], query: str, *values: object) -> Iterator[T]:
         """Rows of a query as `kind`, whose fields are the query's columns in order."""
-        for row in self._connection.execute(query, values).fetchall():
+        for row in self._labelled().execute(query, values).fetchall():
             yield row_of(kind, row)
 
     def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
@@ -292,9 +288,4 @@ class ModelGraph:
         cursor = self._connection.cursor()
         create_label(cursor)
         cursor.execute(query)
-        return _fetched(cursor)
-
-
-def _fetched(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
-    while batch := cursor.fetchmany(_BATCH):
-        yield from batch
+        return fetched(cursor)

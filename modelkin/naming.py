@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import duckdb
@@ -9,15 +10,22 @@ import duckdb
 from modelkin.plain import plain
 from store.errors import StopError
 
-__all__ = ["AmbiguousModelError", "UnknownModelError", "create_label", "find_model"]
+__all__ = [
+    "AmbiguousModelError",
+    "UnknownModelError",
+    "create_label",
+    "find_model",
+    "several_sources",
+    "shared_names",
+]
 
 _SHOWN = 8
 
 # Where two sources hold a model of one name, the name alone says nothing: such models are called source/name.
+_SHARED = "select name from live_models group by name having count(*) > 1"
 _LABEL = (
-    "create or replace temp table ambiguous as select name from live_models group by name having count(*) > 1",
     "create or replace temp macro label(n, s) as "
-    "case when n in (select name from ambiguous) then s || '/' || n else n end",
+    "case when n in (select name from ambiguous) then s || '/' || n else n end"
 )
 
 _NAMED = (
@@ -25,7 +33,8 @@ _NAMED = (
     "select inferred_id, name, 'inferred' from inferred where valid_to_run is null"
 )
 
-_EXACT = "select model_id from models where name = ? and removed_run is null"
+# With a second condition the index on names is not used, and every name read.
+_EXACT = "select model_id, removed_run from models where name = ?"
 _INFERRED = "inferred/"
 
 # The more of a name is given, the earlier it counts: exact, then with its source, then its last parts.
@@ -62,10 +71,27 @@ class AmbiguousModelError(StopError):
         super().__init__(f"{plain(name)} means {len(self.candidates)} models; name one of\n  {listed}")
 
 
+def several_sources(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the graph has models of more than one source; of one source, names are unique."""
+    return len(connection.execute("select distinct source from models limit 2").fetchall()) > 1
+
+
+def shared_names(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> set[str]:
+    """Those of the names that several live models have."""
+    if not names:
+        return set()
+    listed = ", ".join("?" * len(names))
+    rows = connection.execute(
+        f"select name, removed_run is null and kind = 'model' from models where name in ({listed})", list(names)
+    ).fetchall()
+    return {name for name, held in Counter(name for name, live in rows if live).items() if held > 1}
+
+
 def create_label(connection: duckdb.DuckDBPyConnection) -> None:
     """Give the connection the macro label(name, source): how a model is called in answers."""
-    for statement in _LABEL:
-        connection.execute(statement)
+    shared = _SHARED if several_sources(connection) else "select ''::varchar as name where false"
+    connection.execute(f"create or replace temp table ambiguous as {shared}")
+    connection.execute(_LABEL)
 
 
 def find_model(connection: duckdb.DuckDBPyConnection, name: str) -> int:
@@ -74,12 +100,14 @@ def find_model(connection: duckdb.DuckDBPyConnection, name: str) -> int:
     Raises UnknownModelError and AmbiguousModelError.
     """
     # Nearly always it is a model's own name: no view, no union, nothing to sort.
-    exact = connection.execute(_EXACT, [name]).fetchall()
-    if len(exact) == 1 and not name.startswith(_INFERRED):
-        return int(exact[0][0])
+    if not name.startswith(_INFERRED):
+        exact = [found for found, removed in connection.execute(_EXACT, [name]).fetchall() if removed is None]
+        if len(exact) == 1:
+            return int(exact[0])
     for match in _MATCHES:
         rows = connection.execute(
-            f"select id, name, source, label(name, source) from ({_NAMED}) where {match} order by 2, 3",
+            f"select id, name, source, if(name in ({_SHARED}), source || '/' || name, name) "
+            f"from ({_NAMED}) where {match} order by 2, 3",
             [name],
         ).fetchall()
         if len(rows) == 1:

@@ -12,7 +12,6 @@ __all__ = [
     "AUDIT",
     "AUDIT_ALL",
     "CLAIMS",
-    "DESCENDANTS",
     "EDGES",
     "EXPLAIN",
     "MODELS",
@@ -47,21 +46,6 @@ PARENTS: Final = """
     join nodes p on p.node_id = coalesce(o.parent_id, e.parent_id)
     where e.child_id = ?
     order by o.coefficient desc, main desc, model
-"""
-
-DESCENDANTS: Final = """
-    select
-        (c.depth - ac.depth)::integer as generation,
-        label(d.name, d.source) as model,
-        label(p.name, p.source) as parent,
-        e.relation, e.distance, e.confidence, d.inferred
-    from components ac
-    join components c on c.root_id = ac.root_id and c.path[ac.depth + 1] = ac.model_id and c.depth > ac.depth
-    join nodes d on d.node_id = c.model_id
-    join current_edges e on e.child_id = c.model_id
-    join nodes p on p.node_id = e.parent_id
-    where ac.model_id = ?
-    order by generation, parent, model
 """
 
 SIBLINGS: Final = """

@@ -22,8 +22,8 @@ from store.format import SCHEMA_VERSION
 from store.history import AsOf
 from store.lock import LOCK, lock
 from store.migrations import migrate, schema_version
-from store.opening import open_database
-from store.schema import create_schema, sketches_view
+from store.opening import open_database, show_sketches
+from store.schema import create_schema
 from store.shards import fsync_directory
 
 __all__ = [
@@ -282,16 +282,9 @@ def open_reader(path: Path | str, as_of: AsOf | None = None) -> duckdb.DuckDBPyC
     """
     folder = GraphFolder(path)
     connection, _ = open_generation(folder, as_of)
-    rows = connection.execute("select distinct shard from models where removed_run is null order by 1").fetchall()
-    shards = [str((folder.path / row[0]).resolve()) for row in rows]
-    present = [shard for shard in shards if Path(shard).exists()]
-    if present:
-        try:
-            connection.execute(sketches_view(present))
-        except duckdb.Error as error:
-            connection.close()
-            raise StopError(
-                f"{folder.path}: its sketches cannot be read ({str(error).partition(chr(10))[0]}); "
-                "`modelkin check` says which file is damaged, `modelkin repair` mends the graph"
-            ) from error
+    try:
+        show_sketches(connection, folder.path)
+    except StopError:
+        connection.close()
+        raise
     return connection

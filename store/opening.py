@@ -1,4 +1,4 @@
-"""One database file, opened for reading: as it is, brought up to date, or as it was after a run."""
+"""One database file, opened for reading: as it is, brought up to date, or as it was after a run; and its shards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from store.errors import StopError
 from store.format import SCHEMA_VERSION
 from store.history import AsOf, runs_of, settle_run
 from store.migrations import migrate, schema_version
-from store.schema import create_past
+from store.schema import create_past, sketches_view
 
-__all__ = ["MOST_IN_MEMORY", "open_database"]
+__all__ = ["MOST_IN_MEMORY", "open_database", "show_sketches"]
 
 MOST_IN_MEMORY: Final = 1 << 28
 """Bytes of a database of an older schema that a reader brings up to date in memory."""
@@ -64,3 +64,22 @@ def _beside(database: Path, version: int, run: int | None) -> duckdb.DuckDBPyCon
     if run is not None:
         create_past(connection, run)
     return connection
+
+
+def show_sketches(connection: duckdb.DuckDBPyConnection, graph: Path) -> None:
+    """Create the view `sketches`, for this connection alone: reads the foot of every shard.
+
+    Raises StopError when a shard is damaged.
+    """
+    rows = connection.execute("select distinct shard from models where removed_run is null order by 1").fetchall()
+    shards = [str((graph / row[0]).resolve()) for row in rows]
+    present = [shard for shard in shards if Path(shard).exists()]
+    if not present:
+        return
+    try:
+        connection.execute(sketches_view(present))
+    except duckdb.Error as error:
+        raise StopError(
+            f"{graph}: its sketches cannot be read ({str(error).partition(chr(10))[0]}); "
+            "`modelkin check` says which file is damaged, `modelkin repair` mends the graph"
+        ) from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -18,7 +19,7 @@ from store.schema import create_schema
 from store.writer import GraphWriter
 from tests.small_graph import writer as make_writer
 
-__all__ = ["SOURCE", "ListedHub", "in_memory", "run"]
+__all__ = ["SOURCE", "ListedHub", "filled", "in_memory", "live", "run"]
 
 SOURCE = "hub:memory"
 
@@ -135,3 +136,19 @@ def _insert(writer: GraphWriter, ref: ModelRef, model_id: int) -> None:
             writer.run_id,
         ],
     )
+
+
+def filled(count: int, **options: Any) -> ListedHub:
+    """A Hub with models org/m0, org/m1, ..., a day apart."""
+    hub = ListedHub(**options)
+    for at in range(count):
+        hub.create(f"org/m{at}")
+        hub.pass_time(days=1)
+    return hub
+
+
+def live(writer: GraphWriter) -> dict[str, str]:
+    """Name -> revision of the live models."""
+    rows = writer.connection.execute("select name, revision from live_models").fetchall()
+    assert len({name for name, _ in rows}) == len(rows)
+    return dict(rows)

@@ -186,10 +186,10 @@ def test_no_graph(tmp_path: Path) -> None:
 
 
 def test_a_bug_keeps_its_traceback(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: object, as_of: object) -> None:
+    def broken(folder: object, as_of: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("modelkin.graph.open_reader", broken)
+    monkeypatch.setattr("modelkin.graph.open_generation", broken)
     assert isinstance(call("models", graph=graph).exception, ZeroDivisionError)
 
 

@@ -79,3 +79,7 @@ create table listings (
     full_at timestamp,
     full_pages integer not null
 );
+
+-- What is asked by name is looked up, however many models there are.
+create index models_by_name on models (name);
+create index edges_by_child on edges (child_id);

@@ -10,6 +10,7 @@ create table edges (
     valid_from_run integer not null,
     valid_to_run integer
 );
+create index edges_by_child on edges (child_id);
 comment on table edges is 'Measured parent of each model and inferred ancestor that has one, now (valid_to_run null) and in the past. At most one current edge a child.';
 comment on column edges.child_id is 'References models, or inferred where negative.';
 comment on column edges.parent_id is 'References models, or inferred where negative.';

@@ -19,6 +19,7 @@ create table models (
     quantization varchar,
     kind varchar
 );
+create index models_by_name on models (name);
 comment on table models is 'One row for each revision of a model that was ingested. (source, name) is unique among rows with removed_run null.';
 comment on column models.model_id is 'Counts from 1 in order of arrival.';
 comment on column models.name is 'org/name on the Hub, the path below the source for folders. A repository that was renamed has its present name on all its revisions.';
