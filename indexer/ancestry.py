@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from indexer.costs import ancestor_costs, parent_costs
 from indexer.cues import CUES
+from indexer.head_start import head_start
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import WEIGHTS, RootedTree, root_features
@@ -33,7 +34,7 @@ __all__ = ["Ancestry", "Candidates", "candidates", "recover"]
 
 ROOT_ODDS: Final = (-1.5, 2.0)
 """A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
-what all are compared with needs no evidence of its own."""
+what all are compared with needs no evidence of its own. It is the most that a root has (`indexer.head_start`)."""
 CANDIDATE_ODDS: Final = (-1.0, 1.4)
 """The same while roots are compared: what favours any root blurs which it is."""
 SHARPNESS: Final = 13.0
@@ -149,7 +150,10 @@ def candidates(
         return parent_costs(distances, root, odds, adjacent, ahead, slant) + prior[:n]
 
     def tree(root: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        costs = parental(root, regressed(root, strict=False), SLANT, ROOT_ODDS)
+        costs = parental(root, regressed(root, strict=False), SLANT, (0.0, 0.0))
+        others = np.delete(np.arange(n), root)
+        margins = costs[np.ix_(others, others)].min(axis=0) - costs[root, others]
+        costs[root] -= head_start(margins, float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)))
         return _tree(costs, neighbours, root, prior), costs
 
     def judged(root: int) -> tuple[NDArray[np.float64], float]:

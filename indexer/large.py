@@ -19,16 +19,12 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import (
-    ROOT_ODDS,
-    TEMPERATURE,
-    Ancestry,
-    candidates,
-)
+from indexer.ancestry import ROOT_ODDS, TEMPERATURE, Ancestry, candidates
 from indexer.costs import parent_costs
 from indexer.cues import log_odds
 from indexer.distance import squared_distances
 from indexer.family import Family
+from indexer.head_start import edge_margins, head_start
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
 from indexer.partial import told_apart
@@ -195,7 +191,6 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
         for v, squared in zip(some, _blocks(family, [around[v] for v in some]), strict=True):
             columns[v] = _costs(squared)[:, 1] + prior.ranks(v, around[v], squared[:, 1])
             memo.keep("parents", contents[v], asked[v], columns[v].tobytes())
-    ahead = ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))
     tails, heads, costs = [], [], []
     for v, rows in around.items():
         # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
@@ -203,8 +198,10 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
         keep = np.flatnonzero(np.isfinite(column))
         tails.append(rows[keep])
         heads.append(np.full(keep.size, v))
-        costs.append(column[keep] + prior.told(v, rows[keep]) - ahead * (rows[keep] == root))
-    return Chances(np.concatenate(tails), np.concatenate(heads), np.concatenate(costs))
+        costs.append(column[keep] + prior.told(v, rows[keep]))
+    tail, head, cost = np.concatenate(tails), np.concatenate(heads), np.concatenate(costs)
+    ahead = head_start(edge_margins(tail, head, cost, root), float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))))
+    return Chances(tail, head, cost - ahead * (tail == root))
 
 
 def _neighbourhood(root: int, v: int, above: Ints, near: Ints) -> Ints:
