@@ -192,5 +192,5 @@ def _heads(keys: Mapping[str, Any], architecture: str, name: str, grouped: bool)
         value = keys.get(f"{architecture}.attention.head_count_kv", value)
     if isinstance(value, list):
         layer = name.split(".")[1]
-        value = value[int(layer)] if layer.isdigit() and int(layer) < len(value) else None
+        value = value[int(layer)] if layer.isdecimal() and int(layer) < len(value) else None
     return value if type(value) is int else 0
