@@ -20,7 +20,7 @@ from crawl.formats.entry import OnSkip, OpenFile, TensorEntry, Values
 from crawl.formats.inert_pickle import read_pickle
 from crawl.formats.range_stream import RangeStream
 from crawl.formats.state_dict import state_dict
-from crawl.formats.torch_records import Storage, Tensor
+from crawl.formats.torch_records import Storage, Tensor, is_key
 from crawl.formats.values import MAX_PANEL, Shifted, Stored, Strided, Transposed
 from crawl.formats.zip_directory import ZipEntry, data_start, read_directory
 from crawl.names import escaped, is_plain
@@ -115,7 +115,7 @@ def read_torch(
             "unsupported_format",
             f"{reader.path}: expected what torch.save writes, found bytes that begin with {bytes(head[:4])!r}",
         )
-    return _entries(reader, file, state_dict(checkpoint), places, on_skip)
+    return _entries(reader, file, state_dict(checkpoint, reader.path), places, on_skip)
 
 
 def _read_zip(reader: RangeReader) -> tuple[Any, dict[str, _Place]]:
@@ -164,7 +164,7 @@ def _read_stream(reader: RangeReader) -> tuple[Any, dict[str, _Place]]:
         raise SkipError("unsupported_format", f"{reader.path}: expected little-endian values, found big-endian ones")
     checkpoint, storages = read_pickle(stream, reader.path)
     keys, _ = read_pickle(stream, reader.path)
-    if not isinstance(keys, list) or len(keys) != len(set(map(str, keys))):
+    if not isinstance(keys, list) or not all(map(is_key, keys)) or len(keys) != len(set(map(str, keys))):
         raise _bad(reader.path, "a list of storages", "none")
     places: dict[str, _Place] = {}
     at = stream.tell()
