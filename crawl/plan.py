@@ -29,6 +29,9 @@ from store.positions import LARGE, WINDOW, mix, window_start
 __all__ = ["Plan", "TensorPlan", "make_plan", "signs", "within_budget"]
 
 
+MOST_COLUMNS: Final = 1 << 19
+"""Columns of a matrix that is projected: 64 sums in float64 are kept of each. The largest vocabularies have half."""
+
 _REMEMBERED: Final = 10_000
 """Tensors of a model whose plan is remembered: many small models are of few architectures."""
 
@@ -168,7 +171,7 @@ def _projected(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> set
     by_role: dict[str, list[str]] = defaultdict(list)
     for name in backbone(shapes):
         shape = shapes[name]
-        if len(shape) == 2 and min(shape) >= 2 * form.projection:
+        if len(shape) == 2 and min(shape) >= 2 * form.projection and shape[1] <= MOST_COLUMNS:
             by_role[re.sub(r"\d+", "*", name)].append(name)
 
     def preference(entry: str) -> tuple[int, int, str]:
