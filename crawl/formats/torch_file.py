@@ -21,7 +21,7 @@ from crawl.formats.inert_pickle import read_pickle
 from crawl.formats.range_stream import RangeStream
 from crawl.formats.state_dict import state_dict
 from crawl.formats.torch_records import Storage, Tensor, is_key
-from crawl.formats.values import MAX_PANEL, Shifted, Stored, Strided, Transposed
+from crawl.formats.values import MAX_PANEL, MAX_SHARING, Shifted, Stored, Strided, Transposed
 from crawl.formats.zip_directory import ZipEntry, data_start, read_directory
 from crawl.names import escaped, is_plain
 from crawl.source import FileRef, RangeReader
@@ -32,9 +32,6 @@ __all__ = ["read_torch"]
 
 MAX_PICKLE: Final = 32 << 20
 """Bytes. A checkpoint of 10,000 tensors takes about 2 MB."""
-
-MAX_SHARING: Final = 4
-"""Bytes of all tensors together, in sizes of the file: tied weights are read once for each name."""
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
