@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from blake3 import blake3
@@ -36,7 +36,13 @@ _HEADS: Final = re.compile(
     r"(^|\.)(lm_head|embed_out|classifier|classification_head|head|heads|fc_out|score|qa_outputs|cls|predictions"
     r"|pooler|logits?|output_layer|mlm|nsp|seq_relationship|fc|probs|projection_head)(\.|$)"
 )
-_EMBEDDINGS: Final = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|tok_embeddings|shared|lookup_table)(\.|$)", re.IGNORECASE)
+# The part is looked over to its end first: else "embedembedembed-" is tried from each of its syllables.
+_EMBEDDINGS: Final = re.compile(
+    r"(^|\.)(?=\w*+(?:\.|$))(\w*embed|(?:wte|wpe|tok_embeddings|shared|lookup_table)(\.|$))", re.IGNORECASE
+)
+_DEEPEST: Final = 24
+"""Parts of a name that are looked at one by one, and wrappers that are stripped: a name of a thousand parts, which no
+model has, would cost its square."""
 
 
 def _weight(shape: Shape) -> float:
@@ -44,22 +50,29 @@ def _weight(shape: Shape) -> float:
     return math.sqrt(math.prod(shape))
 
 
-def _stacks(names: Iterable[str]) -> dict[tuple[str, ...], set[int]]:
+def _tokens(name: str) -> tuple[str, ...]:
+    return tuple(name.split(".", _DEEPEST))
+
+
+def _stacks(names: Iterable[str]) -> set[tuple[str, ...]]:
     """Every path that is followed by at least two different integer indices: a stack of repeated blocks."""
-    indices: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    first: dict[tuple[str, ...], int] = {}
+    found: set[tuple[str, ...]] = set()
     for name in names:
-        tokens = tuple(name.split("."))
+        tokens = _tokens(name)
         for at, token in enumerate(tokens[:-1]):
-            if token.isdigit():
-                indices[tokens[:at]].add(int(token))
-    return {prefix: found for prefix, found in indices.items() if len(found) >= 2}
+            # Not isdigit: to int, "²" is none.
+            if token.isdecimal() and first.setdefault(tokens[:at], int(token)) != int(token):
+                found.add(tokens[:at])
+    return found
 
 
-def _in_stack(tokens: Sequence[str], stacks: Mapping[tuple[str, ...], set[int]]) -> tuple[str, ...] | None:
+def _in_stack(name: str, stacks: Container[tuple[str, ...]]) -> tuple[str, ...] | None:
     """The outermost stack that a name belongs to."""
+    tokens = _tokens(name)
     for at, token in enumerate(tokens[:-1]):
-        if token.isdigit() and tuple(tokens[:at]) in stacks:
-            return tuple(tokens[:at])
+        if token.isdecimal() and tokens[:at] in stacks:
+            return tokens[:at]
     return None
 
 
@@ -70,11 +83,12 @@ def canonical_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
     all stacks of repeated blocks have in common. A step that would make two names equal is not taken.
     """
     current = {name: name for name in shapes}
-    while True:
+    for _ in range(_DEEPEST):
         stripped = _strip_containers(current) or _strip_stack_path(current, shapes)
         if stripped is None:
-            return current
+            break
         current = stripped
+    return current
 
 
 def _strip_token(current: Mapping[str, str], token: str) -> dict[str, str] | None:
@@ -98,7 +112,7 @@ def _strip_stack_path(current: Mapping[str, str], shapes: Mapping[str, Shape]) -
     stacks = _stacks(current.values())
     weights: dict[tuple[str, ...], float] = defaultdict(float)
     for source, name in current.items():
-        stack = _in_stack(name.split("."), stacks)
+        stack = _in_stack(name, stacks)
         if stack is not None:
             weights[stack] += _weight(shapes[source])
     if not weights:
@@ -134,7 +148,7 @@ def backbone(shapes: Mapping[str, Shape]) -> list[str]:
     roles = {name: role(name, shape) for name, shape in shapes.items()}
     kept = {name: shape for name, shape in shapes.items() if roles[name] not in ("buffer", "statistic")}
     stacks = _stacks(kept)
-    blocks = [name for name in kept if _in_stack(name.split("."), stacks) is not None]
+    blocks = [name for name in kept if _in_stack(name, stacks) is not None]
     if sum(_weight(kept[name]) for name in blocks) >= 0.5 * sum(map(_weight, kept.values())):
         return sorted(blocks)
     body = [name for name in kept if roles[name] != "head"]

@@ -17,7 +17,7 @@ from crawl.hub_http import TIMEOUT_S, HubHttp, RefusedError, without_secrets
 from crawl.hub_reader import HubReader
 from crawl.listing import Gone, Listed, ListedPage, Sort
 from crawl.names import escaped, is_plain_path, is_repo_name
-from crawl.remote_file import Pins, RemoteFile
+from crawl.remote_file import MOST, Pins, RemoteFile
 from crawl.retry import Sleep
 from crawl.source import FileRef, ModelRef, SkippedModel
 from store.errors import ModelkinError, RetryError, SkipError, StopError
@@ -160,7 +160,7 @@ class HubSource:
             name, size = row.get("path"), row.get("size")
             if row.get("type") != "file" or not isinstance(name, str) or not is_plain_path(name):
                 continue
-            if type(size) is int and size >= 0:
+            if type(size) is int and 0 <= size <= MOST:
                 found[name] = FileRef(name, size)
                 lfs = row.get("lfs")
                 digest = lfs.get("oid") if isinstance(lfs, dict) else row.get("oid")
@@ -257,7 +257,7 @@ class HubSource:
             hub_id if isinstance(hub_id, str) and _HUB_ID.fullmatch(hub_id) else None,
             _time(row.get("createdAt")),
             _time(row.get("lastModified")),
-            downloads if type(downloads) is int else None,
+            downloads if type(downloads) is int and abs(downloads) <= MOST else None,
             row.get("disabled") is True,
         )
 

@@ -33,6 +33,7 @@ LONGEST_ANSWER_S = 600.0
 """For one whole answer: a server that drips a byte a second never times out."""
 
 MAX_PAGE = 64 * 2**20
+MAX_ADDRESS: Final = 8192
 
 FIRST_ATTEMPTS: Final = 5
 """Of the first requests, until one is answered: an address that is wrong is told sooner than weather is outlasted."""
@@ -117,7 +118,8 @@ class HubHttp:
         asked: Mapping[str, Any] | None = parameters
         seen: set[str] = set()
         while url is not None:
-            if url in seen or urlsplit(url)[:2] != urlsplit(self.endpoint)[:2]:
+            odd = len(url) > MAX_ADDRESS or not url.isprintable()
+            if odd or url in seen or urlsplit(url)[:2] != urlsplit(self.endpoint)[:2]:
                 # The token goes with each request, so it matters where the Hub sends us.
                 raise SkipError("bad_answer", f"{self.endpoint}{path}: expected a next page on the same Hub")
             seen.add(url)
@@ -197,7 +199,8 @@ class HubHttp:
             except RetryError:
                 turn.good = False
                 raise
-            except HTTPError as error:
+            except (HTTPError, UnicodeError) as error:
+                # Of a host's name that no socket takes, the latter.
                 turn.good = False
                 # Its own message may hold a signed address.
                 raise RetryError(f"{shown}: the connection failed ({type(error).__name__})") from error

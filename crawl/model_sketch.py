@@ -106,7 +106,8 @@ def _sketch_files(
     shapes = {canonical[name]: entry.shape for name, (_, entry) in entries.items()}
     plan = make_plan(shapes, form)
     elements = {name: math.prod(shape) for name, shape in shapes.items()}
-    whole = budget <= 0 or _BUDGET_BYTES * sum(elements.values()) <= budget
+    # The products of an adapter are larger than what they are made of, by as much as its writer pleases.
+    whole = not weights.adapter and (budget <= 0 or _BUDGET_BYTES * sum(elements.values()) <= budget)
     sizes = {name: _BUDGET_BYTES * (n if whole else plan.tensors[name].covered(n)) for name, n in elements.items()}
     chosen = within_budget(sizes, shapes, budget)
     if not chosen:

@@ -70,7 +70,8 @@ class Pace:
     def turn(self, bucket: str) -> Iterator[Turn]:
         """Wait until one more request of `bucket` may be made; it lasts as long as the context.
 
-        Raises RetryError, and asks nothing, when the Hub said to wait for longer than 330 s.
+        Raises RetryError, and asks nothing, when the Hub said to wait for longer than 330 s, or its window is that long
+        and spent.
         """
         wait = self._reserve(bucket)
         if wait > 0:
@@ -122,6 +123,9 @@ class Pace:
                 del starts[: next((at for at, when in enumerate(starts) if when > now - window), len(starts))]
                 if len(starts) >= limit:
                     start = max(start, starts[-limit] + window)
+                if window > LONGEST_WAIT_S and start - now > LONGEST_WAIT_S:
+                    # A few requests a day, say: that is another night's, as a long Retry-After is.
+                    raise RetryError(f"the Hub lets {limit} requests through in {window:.0f} s", start - now)
                 insort(starts, start)
             return start - now
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +28,9 @@ from store.positions import LARGE, WINDOW, mix, window_start
 
 __all__ = ["Plan", "TensorPlan", "make_plan", "signs", "within_budget"]
 
+
+MOST_COLUMNS: Final = 1 << 19
+"""Columns of a matrix that is projected: 64 sums in float64 are kept of each. The largest vocabularies have half."""
 
 _REMEMBERED: Final = 10_000
 """Tensors of a model whose plan is remembered: many small models are of few architectures."""
@@ -168,7 +171,7 @@ def _projected(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> set
     by_role: dict[str, list[str]] = defaultdict(list)
     for name in backbone(shapes):
         shape = shapes[name]
-        if len(shape) == 2 and min(shape) >= 2 * form.projection:
+        if len(shape) == 2 and min(shape) >= 2 * form.projection and shape[1] <= MOST_COLUMNS:
             by_role[re.sub(r"\d+", "*", name)].append(name)
 
     def preference(entry: str) -> tuple[int, int, str]:
@@ -193,7 +196,7 @@ def _projected(shapes: Mapping[str, tuple[int, ...]], form: SketchFormat) -> set
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def within_budget(sizes: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], budget: int) -> set[str]:
@@ -216,22 +219,25 @@ def within_budget(sizes: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]
     # Backbone roles first (they sort before "~"), so that heads and embeddings take only what is left.
     for outside in (False, True):
         turns = [order[entry] for entry in sorted(order) if entry.startswith("~") is outside]
-        for depth in range(max((len(names) for names in turns), default=0)):
+        depth = 0
+        # Those that have no more leave: thousands of roles of one tensor beside one of thousands cost no square.
+        while turns := [names for names in turns if depth < len(names)]:
             for names in turns:
-                if depth < len(names) and sizes[names[depth]] <= left:
+                if sizes[names[depth]] <= left:
                     chosen.add(names[depth])
                     left -= sizes[names[depth]]
+            depth += 1
     return chosen
 
 
 def _bisected(names: list[str]) -> list[str]:
     """Middle first, then the middles of the halves, and so on: any prefix is spread evenly over depth."""
     result: list[str] = []
-    spans = [(0, len(names))]
+    spans = deque([(0, len(names))])
     while spans:
-        start, stop = spans.pop(0)
+        start, stop = spans.popleft()
         if start < stop:
             middle = (start + stop) // 2
             result.append(names[middle])
-            spans += [(start, middle), (middle + 1, stop)]
+            spans += ((start, middle), (middle + 1, stop))
     return result

@@ -13,13 +13,16 @@ from crawl.hub_http import HubHttp
 from crawl.names import escaped
 from store.errors import RetryError, SkipError
 
-__all__ = ["Pin", "Pins", "RemoteFile"]
+__all__ = ["MOST", "Pin", "Pins", "RemoteFile"]
 
 MAX_SKIPPED = 8 * 2**20
 """Bytes read in vain at most, where a server answers a range with the whole file."""
 
 MIN_PROGRESS = 64 * 2**10
 """Bytes by which a body must have grown before it broke off, for its attempts to be counted anew."""
+
+MOST: Final = 2**63 - 1
+"""What a table can hold of a number that a Hub says."""
 
 KEPT_PINS: Final = 20_000
 
@@ -126,9 +129,16 @@ class RemoteFile:
             found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             if found is None or int(found[1]) != position:
                 raise RetryError(f"{self.shown}: expected bytes from {position} on, found another range")
-            return position, None if found[3] == "*" else int(found[3])
-        length = response.headers.get("content-length", "")
-        return 0, int(length) if length.isascii() and length.isdigit() else None
+            return position, self._total(found[3])
+        return 0, self._total(response.headers.get("content-length", ""))
+
+    def _total(self, said: str) -> int | None:
+        """A size that a header tells, if it tells one."""
+        if not said.isascii() or not said.isdigit():
+            return None
+        if len(said) > 19 or int(said) > MOST:
+            raise SkipError("bad_answer", f"{self.shown}: expected the size of a file, found a number of {said[:3]}...")
+        return int(said)
 
     def _pin(self, response: Any, total: int | None) -> None:
         """Raise SkipError when the answer is about another file than the answers before."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 from typing import Final
 
 from crawl.model_sketch import SketchedModel, sketch_model
+from crawl.names import escaped
 from crawl.source import ModelRef, Source
-from store.errors import RetryError, SkipError
+from store.errors import RetryError, SkipError, StopError
 from store.format import SketchFormat
 from store.records import Skipped
 
@@ -55,3 +58,11 @@ def _attempt(source: Source, ref: ModelRef, budget: int, form: SketchFormat, sto
         return Skipped(ref.name, ref.revision, None, "model", "unreadable", f"{error.strerror or error}")
     except MemoryError:
         return Skipped(ref.name, ref.revision, None, "model", "too_large", "not enough memory to read its header")
+    except StopError:
+        raise
+    except Exception as error:  # noqa: BLE001 one model must not end a night, whatever is in it
+        # A bug of ours, told where it will be seen, and not met again before the model or modelkin changes.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        said = escaped(f"{type(error).__name__}: {error}")
+        return Skipped(ref.name, ref.revision, None, "model", "bug", f"a bug of modelkin at {where}: {said}")

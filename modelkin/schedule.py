@@ -68,6 +68,7 @@ def serve(
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
     from apscheduler.schedulers.blocking import BlockingScheduler
+    from sqlalchemy.engine import URL
     from sqlalchemy.exc import SQLAlchemyError
 
     moment = datetime.now(UTC)
@@ -114,7 +115,8 @@ def serve(
             tell_next(trigger.get_next_fire_time(later, later))
 
     scheduler = BlockingScheduler(
-        jobstores={"default": SQLAlchemyJobStore(url=f"sqlite:///{store}")},
+        # Not as text: "?" in a path would begin a query.
+        jobstores={"default": SQLAlchemyJobStore(url=URL.create("sqlite", database=str(store)))},
         executors={"default": ThreadPoolExecutor(1)},
     )
     scheduler.add_listener(on_start, EVENT_SCHEDULER_STARTED)

@@ -56,6 +56,28 @@ def zipped(name: bytes, content: bytes, entries: int = 1, method: int = 0, claim
     return data + central + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(central), len(data), 0)
 
 
+def pickled(opcodes: bytes) -> bytes:
+    return zipped(b"a/data.pkl", b"\x80\x04" + opcodes + b".")
+
+
+def big_text(size: int) -> bytes:
+    """A text that is remembered as number 0."""
+    return b"X" + struct.pack("<I", size) + b"a" * size + b"\x94"
+
+
+def numbered(opcodes: bytes, count: int) -> bytes:
+    """`opcodes` behind a number each."""
+    return b"".join(b"J" + struct.pack("<i", at) + opcodes for at in range(count))
+
+
+def doubled(at: int) -> bytes:
+    """A list that holds what is remembered as number `at` twice, remembered as the next one."""
+    return b"(h%ch%cl\x94" % (at, at)
+
+
+OLDER = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
+"""What an older file of torch.save begins with."""
+
 HALF = (1 << 19) * 25
 """Repetitions that make tens of megabytes."""
 
@@ -86,6 +108,32 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: zipped(b"a/data.pkl", b"\x80\x04" + b"]\x94" * (9 << 20) + b"."),
         "bad_pickle",
     ),
+    "pickle that joins texts": ("torch", lambda: pickled(big_text(1 << 20) + b"h\0h\0\x93" * 3000), "no_tensors"),
+    "pickle that copies a list": (
+        "torch",
+        lambda: pickled(b"ctorch\nSize\n\x94(" + b"N" * 400_000 + b"l\x85\x94" + b"h\0h\1R" * 2000),
+        "bad_pickle",
+    ),
+    "pickle that copies a dictionary": (
+        "torch",
+        lambda: pickled(b"cbuiltins\ndict\n\x94(" + numbered(b"N\x86", 100_000) + b"l\x85\x94" + b"h\0h\1R" * 500),
+        "bad_pickle",
+    ),
+    "pickle of many names for one thing": (
+        "torch",
+        lambda: pickled(b"}\x94(" + numbered(b"N", 20_000) + b"u0}(" + numbered(b"h\0", 30_000) + b"u"),
+        "too_large",
+    ),
+    "pickle of a key in each dictionary": (
+        "torch",
+        lambda: pickled(big_text(8 << 20) + b"0}(" + numbered(b"}h\0Ns", 100_000) + b"u"),
+        "no_tensors",
+    ),
+    "older pickle of lists of lists": (
+        "torch",
+        lambda: OLDER + b"\x80\x02}.\x80\x02}.\x80\x04(]\x94" + b"".join(doubled(at) for at in range(40)) + b"l.",
+        "bad_header",
+    ),
     "pickle of 1 GB": ("torch", lambda: zipped(b"a/data.pkl", bytes(40 << 20)), "bad_header"),
     "zip that unfolds": (
         "torch",
@@ -95,13 +143,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zip of 60,000 entries": ("torch", lambda: zipped(b"a/data/", b"", entries=60_000), "bad_zip"),
     "older pickle of lists": (
         "torch",
-        lambda: (
-            b"\x80\x02\x8a\x0a"
-            + b"l\xfc\x9cF\xf9 j\xa8P\x19."
-            + b"\x80\x02M\xe9\x03."
-            + b"\x80\x02"
-            + b"]" * (20 << 20)
-        ),
+        lambda: OLDER + b"\x80\x02" + b"]" * (20 << 20),
         "bad_pickle",
     ),
     "10^18 tensors": ("gguf", lambda: b"GGUF" + struct.pack("<IQQ", 3, 10**18, 0) + bytes(99), "bad_header"),

@@ -145,7 +145,7 @@ def check_pair(
 ) -> dict[str, Any]:
     """Index a source that holds GOOD, `live`, and what is told in `rows` rows of `skipped`; look; index again.
 
-    The first run reads from `first` where given. Returns the first of the rows.
+    The first run reads from `first` where given. Returns the first of the rows, {} when there is none.
     """
     report = index(first or source, graph, workers=1)
     found = answers(graph)
@@ -159,7 +159,7 @@ def check_pair(
     assert (again.new, again.unchanged) == (0, len(found))
     assert answers(graph) == found
     assert leftovers(graph) == []
-    return told[0]
+    return told[0] if told else {}
 
 
 def change_setting(database: Path, key: str, value: str) -> None:

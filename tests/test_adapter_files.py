@@ -107,6 +107,7 @@ def test_other_scales_and_orders(tmp_path: Path) -> None:
         ('{"peft_type": "IA3"}', "unsupported_adapter"),
         ('{"lora_alpha": "a"}', "unsupported_adapter"),
         ('{"lora_alpha": NaN}', "unsupported_adapter"),
+        ('{"lora_alpha": 1' + "0" * 400 + "}", "unsupported_adapter"),
     ],
 )
 def test_a_configuration_that_does_not_say(tmp_path: Path, config: str | None, reason: str) -> None:
@@ -118,6 +119,30 @@ def test_a_configuration_that_does_not_say(tmp_path: Path, config: str | None, r
     with pytest.raises(SkipError) as caught:
         read(tmp_path, "m")
     assert caught.value.reason == reason
+
+
+def test_the_first_pattern_that_ends_the_name_counts(tmp_path: Path) -> None:
+    names = ["a.q", "b.q", "b.xq", "q"]
+    updates = {key: array for name in names for key, array in lora(name, floats(4, 30), floats(20, 4)).items()}
+    adapter(tmp_path / "m", updates, alpha_pattern={"^q": 4, "b.q": 40, "b.*": 400, "nothing": "x"})
+    found, _ = read(tmp_path, "m")
+    scales = {
+        name: float(np.median(found[f"{name}.weight"] / (updates[f"base_model.model.{name}.lora_B.weight"]
+                                                         @ updates[f"base_model.model.{name}.lora_A.weight"])))
+        for name in names
+    }  # fmt: skip
+    assert scales == pytest.approx({"a.q": 1, "b.q": 1, "b.xq": 2, "q": 1}, rel=1e-3)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_product_costs_what_it_is_made_of(tmp_path: Path, turned: bool) -> None:
+    """2^34 values from 1 MB: only the runs that a sketch describes are worked out."""
+    adapter(tmp_path / "m", lora("layers.0.q", floats(1, 1 << 17), floats(1 << 17, 1)), fan_in_fan_out=turned)
+    source = FolderSource(tmp_path)
+    (sketch,) = sketch_model(source, model(source, "m"), budget=0).model.sketches
+    assert sketch.elements == 1 << 34
+    assert sketch.covered < 1 << 25
+    assert sketch.whole_hash is None
 
 
 def base(root: Path, layers: int = 3) -> dict[str, Array]:

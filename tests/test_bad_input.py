@@ -7,10 +7,13 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from crawl.model_sketch import SketchedModel, sketch_model
+from crawl.source import ModelRef, Source
 from tests.runs import GOOD, answers, check_pair, index, leftovers, related, skipped
 from tests.weights import Weights, change, family, raw_file, root, save, tuned
 
@@ -152,6 +155,23 @@ def test_a_bad_model_is_told_and_left_out(tmp_path: Path, fault: str) -> None:
     assert (row["scope"], row["reason"]) == ("model", reason)
     assert row["message"].isprintable()
     assert all(part in row["message"] for part in says), row["message"]
+
+
+def test_a_bug_costs_the_model_that_it_is_met_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    family(tmp_path / "source", "good", 1)
+    save(tmp_path / "source" / "bad" / "model", root(9))
+
+    def sketch(source: Source, ref: ModelRef, **how: Any) -> SketchedModel:
+        if ref.name.startswith("bad"):
+            raise KeyError("layer\n\x1b[2J")
+        return sketch_model(source, ref, **how)
+
+    monkeypatch.setattr("crawl.sketching.sketch_model", sketch)
+    row = check_pair(tmp_path / "source", tmp_path / "graph")
+    assert (row["name"], row["scope"], row["reason"]) == ("bad/model", "model", "bug")
+    assert row["message"].isprintable()
+    assert "KeyError" in row["message"]
+    assert "test_bad_input.py" in row["message"]
 
 
 def unknown_type(folder: Path, weights: Weights) -> None:

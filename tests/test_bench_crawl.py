@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +12,10 @@ from benchmarks.crawl import all_bytes, over_http
 from benchmarks.remote.models import large_family, large_truth, llama_shapes, small_family
 from benchmarks.remote.server import serving
 
+pytestmark = pytest.mark.usefixtures("own_session")
+
 SHAPES = llama_shapes(2, 1152, 3096, 500)
 RING = 1_000_003
-
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
 
 
 @given(st.integers(0, 60_000_000), st.integers(0, 5000))

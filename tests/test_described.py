@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
 from crawl import described
@@ -20,13 +18,9 @@ from tests.hub_models import make_models, reason_of
 from tests.weights import root as weights
 from tests.weights import save
 
+pytestmark = pytest.mark.usefixtures("own_session")
+
 SHA = "0" * 40
-
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
-import huggingface_hub
 import ml_dtypes
 import numpy as np
 import pytest
@@ -34,15 +32,11 @@ from tests.bytes_reader import BytesReader
 from tests.hub_models import Asked, Once, make_models, read
 from tests.weights import Weights
 
+pytestmark = pytest.mark.usefixtures("own_session")
+
 BUDGET = 5 << 20
 FORM = SketchFormat(probe=1 << 19)
 """Runs that are small beside the tensors of a test."""
-
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
@@ -26,14 +24,10 @@ from store.records import Model
 from tests.bytes_reader import BytesReader
 from tests.weights import Weights
 
+pytestmark = pytest.mark.usefixtures("own_session")
+
 FORM = SketchFormat(probe=1 << 17)
 BUDGET = 12 << 20
-
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,12 @@ MSGPACKS: dict[str, tuple[bytes, str]] = {
     "deep lists": (b"\x81\xa1a" + b"\x91" * 5000 + b"\1", "no_tensors"),
     "array of arrays": (msgpack.packb({"a": msgpack.ExtType(1, b"\x91\x91\x91")}), "bad_header"),
     "array without bytes": (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[2], "float32", 5]))}), "bad_header"),
-}
+    "chunks of a negative size": (
+        msgpack.packb({"a": {"kernel": {**chunks(np.ones(6, np.float32), 6), "shape": {"0": -2, "1": -3}}}},
+                      default=extension),
+        "bad_header",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", MSGPACKS)
@@ -120,10 +125,11 @@ def test_a_hostile_msgpack_is_skipped_with_a_reason(tmp_path: Path, case: str) -
 def test_what_single_parameters_are_left_out_for(tmp_path: Path) -> None:
     good = np.ones(3, np.float32)
     tree = {"good": good, "c": good.astype(np.complex64), "a\x1b": good,
+            "long": msgpack.ExtType(1, msgpack.packb([[0, 2**64 - 1], "float32", b""])),
             "short": msgpack.ExtType(1, msgpack.packb([[4], "float32", b"123"]))}  # fmt: skip
     found = entries_of(written(tmp_path / "m.msgpack", tree), "flax")
     assert set(found.entries) == {"good"}
-    assert sorted(found.left_out.values()) == ["bad_header", "bad_name", "unknown_dtype"]
+    assert sorted(found.left_out.values()) == ["bad_header", "bad_header", "bad_name", "unknown_dtype"]
 
 
 def keras(path: Path, layers: dict[str, dict[str, Array]], nested: bool = False, **settings: Any) -> Path:
@@ -194,6 +200,31 @@ def test_hostile_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(path, "w", libver="latest") as file:
         file.attrs["layer_names"] = [b"a"]
     assert reason() == "unsupported_format"
+
+
+def test_what_many_names_share_in_an_hdf5_file_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+
+    def reason() -> str:
+        return reason_of(lambda: entries_of(path, "keras"))
+
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([b"a"] * 30)
+        group = file.create_group("a")
+        group.create_dataset("w", data=np.ones(3, np.float32))
+        group.attrs["weight_names"] = np.array([b"w"] * 60_000)
+    assert reason() == "too_large"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"a"]
+        group = file.create_group("a")
+        group["w0"] = np.ones(10_000, np.float32)
+        for at in range(1, 9):
+            group[f"w{at}"] = group["w0"]
+        group.attrs["weight_names"] = [f"w{at}".encode() for at in range(9)]
+    assert reason() == "bad_header"
+    with h5py.File(path, "w") as file:
+        file.attrs.create("layer_names", ["x" * 5000] * 9, dtype=h5py.string_dtype())
+    assert reason() == "bad_header"
 
 
 @pytest.mark.parametrize("kind", ["keras", "flax"])

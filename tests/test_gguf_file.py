@@ -222,6 +222,22 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "tensor beyond the file": (header(1, 0, info(b"t", (2**40,))), "truncated"),
     "offset beyond the file": (header(1, 0, info(b"t", (2,), offset=2**63)), "truncated"),
     "product that wraps": (header(1, 0, info(b"t", (2**62, 2**62, 2))), "truncated"),
+    "stacks of experts without end": (
+        header(
+            50,
+            1,
+            text(b"general.architecture")
+            + struct.pack("<I", 8)
+            + text(b"llama")
+            + b"".join(info(f"blk.{at}.ffn_up_exps.weight".encode(), (1, 1, 4096)) for at in range(50))
+            + bytes(20_000),
+        ),
+        "bad_header",
+    ),
+    "all tensors on the same bytes": (
+        header(9, 0, b"".join(info(f"t{at}".encode(), (4096,)) for at in range(9)) + bytes(17_000)),
+        "bad_header",
+    ),
     "the same name twice": (header(2, 0, info(b"t", (2,)) * 2 + bytes(64)), "bad_header"),
 }
 

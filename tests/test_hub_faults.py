@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -17,18 +16,9 @@ from crawl.source import FileRef, ModelRef
 from scripts.hub_server import HubServer
 from scripts.hub_weather import Weather
 from store.errors import RetryError, StopError
-from tests.hub_models import Asked, Once, make_models, read, reason_of
+from tests.hub_models import Asked, Once, read, reason_of
 
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_models(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_session")
 
 
 @pytest.mark.parametrize("part", ["/api/models", "/tree/", "/resolve/"])

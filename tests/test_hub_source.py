@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -16,20 +14,11 @@ from crawl.shards import model_tensors
 from crawl.source import ModelRef, SkippedModel, Source
 from scripts.hub_server import HubServer
 from store.errors import StopError
-from tests.hub_models import Asked, Once, make_models, read, reason_of
+from tests.hub_models import Asked, Once, read, reason_of
+
+pytestmark = pytest.mark.usefixtures("own_session")
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_models(tmp_path)
 
 
 def test_models_files_and_tensors_are_those_on_disk(root: Path) -> None:

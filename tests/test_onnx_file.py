@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from store.errors import SkipError
 from tests.entry_arrays import entries_of
+from tests.hostile_files import varint
 from tests.source_files import reason_of
 
 Array = NDArray[Any]
@@ -210,11 +211,42 @@ def test_what_single_tensors_are_left_out_for(tmp_path: Path) -> None:
     for tensor, reason in (
         (TensorProto(name="w", data_type=1, dims=[2**62, 2**62], raw_data=b"1234"), "bad_header"),
         (TensorProto(name="w", data_type=1, dims=[-1], raw_data=b"1234"), "bad_header"),
+        (TensorProto(name="w", data_type=6, dims=[1], int32_data=[]), "bad_header"),
         (TensorProto(name="w", data_type=8, dims=[1], string_data=[b"x"]), "unknown_dtype"),
         (TensorProto(name="w\x1b[2J", data_type=1, dims=[1], raw_data=b"1234"), "bad_name"),
     ):
         (tmp_path / "m.onnx").write_bytes(hostile(tensor))
         assert list(entries_of(tmp_path / "m.onnx", "onnx").left_out.values()) == [reason]
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """A field of a protocol buffer by hand: what no library writes."""
+    key = varint(number << 3 | isinstance(value, bytes) << 1)
+    return key + (varint(len(value)) + value if isinstance(value, bytes) else varint(value))
+
+
+def initializers(*tensors: bytes) -> bytes:
+    return field(7, b"".join(field(5, tensor) for tensor in tensors))
+
+
+def test_numbers_one_by_one_are_signed_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.onnx"
+    half = field(1, 1) + field(2, 10) + field(8, b"w") + field(5, 2**63 + 0x3E00)
+    path.write_bytes(initializers(half, field(1, 0) + field(1, 2**64 - 1) + field(2, 1) + field(8, b"long")))
+    found = entries_of(path, "onnx")
+    assert found.array("w").tolist() == [1.5]
+    assert found.left_out == {"long": "bad_header"}
+    monkeypatch.setattr("crawl.formats.protobuf.MAX_NUMBERS", 30)
+    path.write_bytes(initializers(*(field(2, 6) + field(8, b"%d" % at) + field(5, bytes(10)) for at in range(4))))
+    assert reason_of(lambda: entries_of(path, "onnx")) == "too_large"
+
+
+def test_tensors_on_the_same_bytes_of_another_file(tmp_path: Path) -> None:
+    place = field(13, field(1, b"location") + field(2, b"w.bin"))
+    tensors = [field(1, 100) + field(2, 1) + field(8, b"w%d" % at) + field(14, 1) + place for at in range(5)]
+    (tmp_path / "m.onnx").write_bytes(initializers(*tensors))
+    (tmp_path / "w.bin").write_bytes(bytes(400))
+    assert reason_of(lambda: entries_of(tmp_path / "m.onnx", "onnx")) == "bad_header"
 
 
 def test_every_cut_and_every_changed_byte_is_a_skip_or_a_tensor(tmp_path: Path) -> None:

@@ -86,6 +86,19 @@ def test_a_window_that_is_nearly_spent_is_waited_out_before_the_hub_refuses(head
     assert clock.slept == [40.0]
 
 
+def test_a_window_of_a_day_that_is_spent_is_not_slept_through() -> None:
+    clock = Clock()
+    pace = make(clock)
+    pace.heard("api", 200, {"ratelimit-policy": '"fixed window";"api";q=3;w=86400'}, None)
+    ask(pace)
+    ask(pace)
+    with pytest.raises(RetryError, match="2 requests through in 86400 s"):
+        ask(pace)
+    assert clock.slept == []
+    clock.now += 86400
+    ask(pace)
+
+
 def test_one_refusal_holds_for_all() -> None:
     clock = Clock()
     pace = make(clock)

@@ -234,10 +234,12 @@ def test_an_index_out_of_its_groups_costs_its_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "state",
     [b"", b"[]", b"{", b"{}", b'{"shape":[8,8],"blocksize":0}', b'{"shape":[9,9],"blocksize":16}',
-     b'{"shape":[8,8],"blocksize":1e300}', b'{"shape":[1152921504606846976,8],"blocksize":16}', b"[" * 5000],
+     b'{"shape":[8,8],"blocksize":1e300}', b'{"shape":[1152921504606846976,8],"blocksize":16}', b"[" * 5000,
+     b'{"shape":[8,8],"blocksize":16,"nested_blocksize":4,"nested_offset":1' + b"0" * 400 + b"}"],
 )  # fmt: skip
 def test_a_state_that_does_not_fit_costs_its_tensor(tmp_path: Path, state: bytes) -> None:
-    tensors: dict[str, Array] = {"l.weight": np.zeros((32, 1), np.uint8), "l.weight.absmax": np.ones(4, np.float32),
+    tensors: dict[str, Array] = {"l.weight": np.zeros((32, 1), np.uint8), "l.weight.absmax": np.zeros(4, np.uint8),
+               "l.weight.nested_absmax": np.ones(1, np.float32), "l.weight.nested_quant_map": np.ones(256, np.float32),
                "l.weight.quant_map": BNB_NF4, "n.weight": np.ones(3, np.float32),
                "l.weight.quant_state.bitsandbytes__nf4": np.frombuffer(state, np.uint8)}  # fmt: skip
     with loaded(tmp_path, tensors) as found:

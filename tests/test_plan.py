@@ -131,6 +131,13 @@ def test_a_large_model_is_probed_in_every_tensor_within_the_default_budget(sizes
     }
 
 
+def test_no_projection_of_more_columns_than_there_is_room_for() -> None:
+    """64 numbers in float64 are kept of each column."""
+    shapes: dict[str, tuple[int, ...]] = {"wide": (200, 1 << 20), "high": (1 << 20, 200)}
+    plan = make_plan(shapes, FORM)
+    assert {name: tensor.projection > 0 for name, tensor in plan.tensors.items()} == {"wide": False, "high": True}
+
+
 def test_a_run_holds_the_samples_and_whole_rows_for_a_projection() -> None:
     for sizes in ((2, 1500, 3000, 800), (4, 2048, 8192, 640), (1, 131_073, 140, 130)):
         shapes = llama(*sizes)

@@ -150,6 +150,14 @@ def test_a_schedule_outlives_its_process_and_catches_up_once(models: Path, tmp_p
     assert stored(tmp_path) == {f"nightly {CRON}": due}
 
 
+def test_a_schedule_is_kept_in_its_graph_whatever_that_is_called(models: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "a?b#c%20d"
+    with serving(graph, models) as served:
+        served.wait_for("next run")
+        served.stop()
+    assert list(stored(graph)) == [f"nightly {CRON}"]
+
+
 def test_a_run_comes_when_it_is_due(models: Path, tmp_path: Path) -> None:
     plant(tmp_path, **{f"nightly {CRON}": time.time() + 8})
     with serving(tmp_path, models, "--json") as served:

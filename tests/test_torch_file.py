@@ -195,6 +195,12 @@ def repacked(path: Path, changed: dict[str, bytes | None] | None = None, compres
     return path
 
 
+def test_a_key_that_python_would_not_print_is_passed_over(tmp_path: Path) -> None:
+    huge = b"\x8b" + struct.pack("<i", 9000) + b"\x7f" * 9000
+    path = repacked(tmp_path / "m.bin", {"data.pkl": b"\x80\x02}(" + huge + b"}u."})
+    assert reason_of(lambda: entries_of(path, "torch")) == "no_tensors"
+
+
 def test_hostile_zips(tmp_path: Path) -> None:
     path = tmp_path / "m.bin"
 

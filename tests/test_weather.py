@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,11 +21,7 @@ from tests.hub_models import make_models
 from tests.runs import answers, index, skipped
 from tests.weights import family, root, save, tuned
 
-
-@pytest.fixture(autouse=True)
-def own_session() -> Iterator[None]:
-    yield
-    huggingface_hub.close_session()
+pytestmark = pytest.mark.usefixtures("own_session")
 
 
 @pytest.fixture(scope="module")

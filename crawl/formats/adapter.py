@@ -9,18 +9,22 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry, Values
-from crawl.formats.values import MAX_BESIDE, Stored, read_array, reordered
+from crawl.formats.values import MAX_BESIDE, Stored, finite, read_array
 from crawl.names import escaped
 from crawl.source import FileRef
 from store.errors import SkipError
 
 __all__ = ["updates"]
+
+MAX_PARTS: Final = 32
+"""Parts of a module's name that are looked at one by one."""
 
 Found = dict[str, tuple[FileRef, TensorEntry]]
 
@@ -54,6 +58,25 @@ class _Product:
         return np.asarray((b.reshape(-1, self.rank) * np.float32(self.scale)) @ self.held).reshape(-1)
 
 
+@dataclass(slots=True)
+class _Columns:
+    """The columns of a small matrix [rows, columns] one after another: what is asked for of its transpose."""
+
+    inner: Values
+    rows: int
+    columns: int
+    held: NDArray[Any] | None = None
+
+    @property
+    def unit(self) -> int:
+        return 1
+
+    def read(self, open_file: OpenFile, first: int, count: int) -> NDArray[Any]:
+        if self.held is None:
+            self.held = np.ascontiguousarray(read_array(self.inner, open_file, (self.rows, self.columns)).T)
+        return self.held.reshape(-1)[first : first + count]
+
+
 def updates(found: Found, config: str | None, on_skip: OnSkip) -> Found:
     """The updates that the tensors of an adapter stand for, by the name of the matrix in the base.
 
@@ -62,6 +85,7 @@ def updates(found: Found, config: str | None, on_skip: OnSkip) -> Found:
     "unsupported_adapter" for another kind than LoRA, and when no update is in it.
     """
     settings = _settings(config)
+    alphas, ranks = _Patterns(settings.get("alpha_pattern")), _Patterns(settings.get("rank_pattern"))
     sides: dict[tuple[str, bool], dict[str, str]] = {}
     for name, (file, _) in found.items():
         match = _LORA.fullmatch(name)
@@ -77,7 +101,13 @@ def updates(found: Found, config: str | None, on_skip: OnSkip) -> Found:
         try:
             if set(pair) != {"A", "B"}:
                 raise SkipError("bad_adapter", f"{module}: expected A and B, found one of them")
-            made[f"{module}.weight"] = _update(found, module, pair, embedding, settings)
+            # Both may have patterns for single modules.
+            alpha = alphas.of(module, settings.get("lora_alpha", 8))
+            rank = ranks.of(module, settings.get("r", 1))
+            scale = finite(alpha) if isinstance(rank, int) else None
+            if scale is None:
+                raise SkipError("bad_adapter", f"{module}: expected numbers as lora_alpha and r in adapter_config.json")
+            made[f"{module}.weight"] = _update(found, module, pair, embedding, scale, settings)
         except SkipError as error:
             on_skip(file.path, f"{module}.weight", error)
     if not made:
@@ -86,10 +116,11 @@ def updates(found: Found, config: str | None, on_skip: OnSkip) -> Found:
 
 
 def _update(
-    found: Found, module: str, pair: Mapping[str, str], embedding: bool, settings: Mapping[str, Any]
+    found: Found, module: str, pair: Mapping[str, str], embedding: bool, alpha: float, settings: Mapping[str, Any]
 ) -> tuple[FileRef, TensorEntry]:
     (file_a, a), (file_b, b) = found[pair["A"]], found[pair["B"]]
-    if a.dtype not in _FLOATS or b.dtype not in _FLOATS or len(a.shape) != len(b.shape) or len(a.shape) < 2:
+    packed = a.stored is not None or b.stored is not None
+    if packed or {a.dtype, b.dtype} - _FLOATS or len(a.shape) != len(b.shape) or len(a.shape) < 2:
         raise SkipError("bad_adapter", f"{module}: expected two matrices of floats, found {a.shape} and {b.shape}")
     rank, columns, rows = a.shape[0], math.prod(a.shape[1:]), b.shape[0]
     # The second convolution of an adapter is of width one: it is a matrix.
@@ -97,12 +128,17 @@ def _update(
         raise SkipError("bad_adapter", f"{module}: expected B of rank {rank}, found shape {list(b.shape)[:8]}")
     if a.elements > MAX_BESIDE:
         raise SkipError("too_large", f"{module}: expected A of at most {MAX_BESIDE} values, found {a.elements}")
-    scale = _scale(module, rank, settings)
-    values: Values = _Product(_values(file_a, a), _values(file_b, b), rows, rank, columns, scale)
+    # lora_alpha / r, or / sqrt(r) with rank stabilisation. The rank that is there counts: configurations are edited by
+    # hand.
+    scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") is True else rank)
+    values_a, values_b = _values(file_a, a), _values(file_b, b)
+    values = _Product(values_a, values_b, rows, rank, columns, scale)
     shape: tuple[int, ...] = (rows, *a.shape[1:])
     if len(shape) == 2 and (embedding or settings.get("fan_in_fan_out") is True):
-        # An embedding [vocabulary, width] and GPT-2's convolutions lie the other way round.
-        values, shape = reordered(values, shape, (1, 0), 4)
+        # An embedding [vocabulary, width] and GPT-2's convolutions lie the other way round: A'B'. Transposing the
+        # product would take all of it for a part of it.
+        turned_a, turned_b = _Columns(values_a, rank, columns), _Columns(values_b, rows, rank)
+        values, shape = _Product(turned_b, turned_a, columns, rank, rows, scale), (columns, rows)
     # B is read in order and A once: B's place is what is announced.
     return file_b, TensorEntry(f"{module}.weight", "F32", shape, b.start, b.stop, values, f"lora {rank}")
 
@@ -111,24 +147,21 @@ def _values(file: FileRef, entry: TensorEntry) -> Values:
     return entry.values or Stored(entry.file or file, entry.start, entry.dtype)
 
 
-def _scale(module: str, rank: int, settings: Mapping[str, Any]) -> float:
-    """lora_alpha / r, or / sqrt(r) with rank stabilisation; both may have patterns for single modules."""
-    alpha = _matching(settings.get("alpha_pattern"), module, settings.get("lora_alpha", 8))
-    declared = _matching(settings.get("rank_pattern"), module, settings.get("r", rank))
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha) or not isinstance(declared, int):
-        raise SkipError("bad_adapter", f"{module}: expected numbers as lora_alpha and r in adapter_config.json")
-    # The rank that is there counts: configurations are edited by hand.
-    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") is True else rank)
-
-
-def _matching(patterns: object, module: str, default: Any) -> Any:
-    """The entry of a pattern table whose key ends the module's name; PEFT's keys are regular expressions, which are
+class _Patterns:
+    """A table of settings for single modules, by the end of their names. PEFT's keys are regular expressions, which are
     not run: one that is more than a name matches nothing."""
-    if isinstance(patterns, dict):
-        for key, value in patterns.items():
-            if isinstance(key, str) and (module == key or module.endswith(f".{key.lstrip('^.*')}")):
-                return value
-    return default
+
+    def __init__(self, table: object) -> None:
+        self._ends: dict[str, tuple[int, Any]] = {}
+        for at, (key, value) in enumerate(table.items() if isinstance(table, dict) else ()):
+            self._ends.setdefault(key.lstrip("^.*"), (at, value))
+
+    def of(self, module: str, default: Any) -> Any:
+        """The value of the first key that ends the module's name, in whole parts."""
+        # Each end of the name is looked up, not each key compared: there may be thousands of both.
+        parts = module.rsplit(".", MAX_PARTS)
+        ends = (".".join(parts[at:]) for at in range(len(parts)))
+        return min((self._ends[end] for end in ends if end in self._ends), default=(0, default), key=itemgetter(0))[1]
 
 
 def _settings(config: str | None) -> dict[str, Any]:

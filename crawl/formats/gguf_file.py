@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry, Values
-from crawl.formats.gguf_header import TensorInfo, bad_header, read_gguf_header
+from crawl.formats.gguf_header import MAX_TENSORS, TensorInfo, bad_header, read_gguf_header
 from crawl.formats.gguf_names import PERMUTED, SHIFTED_NORMS, expert_names, is_transposed, source_name
 from crawl.formats.values import MAX_PANEL, Mapped, Shifted, Stored, Transposed
 from crawl.names import escaped, is_plain
@@ -97,6 +97,9 @@ def read_gguf(
                 raise bad_header(reader, "names that differ", f"{escaped(entry.name)} twice")
             names.add(entry.name)
             found.append(entry)
+        if len(found) > MAX_TENSORS:
+            # Each stack of experts is as many as its first axis says.
+            raise bad_header(reader, f"at most {MAX_TENSORS} tensors", f"more than {len(found)}")
     return sorted(found, key=lambda entry: (entry.start, entry.stop, entry.name))
 
 
@@ -192,5 +195,5 @@ def _heads(keys: Mapping[str, Any], architecture: str, name: str, grouped: bool)
         value = keys.get(f"{architecture}.attention.head_count_kv", value)
     if isinstance(value, list):
         layer = name.split(".")[1]
-        value = value[int(layer)] if layer.isdigit() and int(layer) < len(value) else None
+        value = value[int(layer)] if layer.isdecimal() and int(layer) < len(value) else None
     return value if type(value) is int else 0

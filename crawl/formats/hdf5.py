@@ -21,6 +21,7 @@ MAX_STEPS: Final = 1_000_000
 PAGE: Final = 1 << 14
 MAX_PAGES: Final = 4096
 """Pages in memory at most: 64 MB."""
+MAX_NAME: Final = 4096
 MAX_BYTES: Final = 64 << 20
 """Bytes of the directory of one file: a model of 1,000 layers takes about 1 MB."""
 
@@ -143,13 +144,17 @@ class Hdf5:
         size = struct.unpack_from("<I", datatype, 4)[0] if kind == 3 else 16
         if size * count > len(content) or (size == 0 and count):
             raise self._bad(f"{count} names of {size} bytes", f"{len(content)} bytes")
+        # Groups of a thousand names can each be found under a thousand names.
+        self._step(count)
         pieces = [content[at * size : (at + 1) * size] for at in range(count)]
         if kind == 9:
             pieces = [self._heap_object(*struct.unpack("<IQI", piece)) for piece in pieces]
         return [piece.rstrip(b"\0").decode("utf-8", "surrogateescape") for piece in pieces]
 
     def _heap_object(self, length: int, heap: int, index: int) -> bytes:
-        """The string of an index in a global heap."""
+        """The string of an index in a global heap, which any number of names may be: long ones are refused."""
+        if length > MAX_NAME:
+            raise self._bad(f"names of at most {MAX_NAME} bytes", f"one of {length}")
         if heap not in self._heaps:
             head = self._read(heap, 16)
             (size,) = struct.unpack_from("<Q", head, 8)
@@ -207,7 +212,7 @@ class Hdf5:
                     if offset < len(names):
                         # Names are bounded by the heap; the same one again and again is no gain.
                         end = names.find(b"\0", offset)
-                        found[names[offset : min(end, offset + 4096)].decode("utf-8", "surrogateescape")] = target
+                        found[names[offset : min(end, offset + MAX_NAME)].decode("utf-8", "surrogateescape")] = target
                     self._step()
             elif head[:4] == b"TREE" and head[4] == 0:
                 (count,) = struct.unpack_from("<H", head, 6)
@@ -243,8 +248,8 @@ class Hdf5:
             self._pages[number] = bytes(page)
         return self._pages[number]
 
-    def _step(self) -> None:
-        self._steps -= 1
+    def _step(self, steps: int = 1) -> None:
+        self._steps -= steps
         if self._steps < 0:
             raise SkipError("too_large", f"{self._reader.path}: expected a directory of at most {MAX_STEPS} entries")
 

@@ -11,7 +11,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from crawl.formats.torch_records import Opaque, Storage, called
+from crawl.formats.torch_records import Builder, Opaque, Storage, is_key
 from crawl.names import escaped
 from store.errors import SkipError
 
@@ -20,6 +20,8 @@ __all__ = ["ByteStream", "read_pickle"]
 MAX_OPCODES: Final = 2_000_000
 MAX_INTEGER: Final = 1 << 16
 """Bytes of one integer: none that a checkpoint needs is longer than nine."""
+MAX_GLOBAL: Final = 1024
+"""Characters of a global's name: two opcodes and a memo could join texts of megabytes again and again."""
 
 
 class ByteStream(Protocol):
@@ -63,6 +65,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
+        self.builder = Builder(MAX_OPCODES)
 
     def step(self, name: str, argument: Any) -> None:
         if name in _VALUES:
@@ -102,13 +105,14 @@ class _Machine:
 
     def stack_global(self, argument: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Opaque(f"{module}.{name}" if isinstance(name, str) and isinstance(module, str) else "?"))
+        texts = isinstance(name, str) and isinstance(module, str) and len(name) + len(module) <= MAX_GLOBAL
+        self.stack.append(Opaque(f"{module}.{name}" if texts else "?"))
 
     def persistent(self, argument: Any) -> None:
         told = self.stack.pop() if argument is None else argument
         if isinstance(told, tuple) and len(told) >= 5 and told[0] == "storage" and isinstance(told[1], Opaque):
             key, elements = told[2], told[4]
-            if type(elements) is not int or elements < 0 or not isinstance(key, str | int):
+            if type(elements) is not int or elements < 0 or not is_key(key):
                 raise ValueError("a storage without a size")
             kind = told[1].name.rpartition(".")[2]
             # Before torch 1.6 a storage may be a view of another: (key, offset, elements).
@@ -123,11 +127,11 @@ class _Machine:
 
     def reduce(self, argument: Any) -> None:
         arguments, constructor = self.stack.pop(), self.stack.pop()
-        self.stack.append(called(constructor, arguments))
+        self.stack.append(self.builder.called(constructor, arguments))
 
     def new_object(self, argument: Any) -> None:
         arguments, cls = self.stack.pop(), self.stack.pop()
-        self.stack.append(called(cls, arguments))
+        self.stack.append(self.builder.called(cls, arguments))
 
     def new_object_ex(self, argument: Any) -> None:
         self.stack.pop()
@@ -173,7 +177,7 @@ class _Machine:
             target = target.state = target.state if isinstance(target.state, dict) else {}
         if isinstance(target, dict):
             for key, value in zip(values[::2], values[1::2], strict=True):
-                if isinstance(key, str | int | float):
+                if is_key(key):
                     target[key] = value
 
     def tuple_of(self, count: int | None) -> None:
@@ -244,6 +248,4 @@ _STEPS: Final[dict[str, Callable[[_Machine, Any], object]]] = {
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     keys = values[::2]
-    return {
-        key: value for key, value in zip(keys, values[1 : 2 * len(keys)], strict=False) if isinstance(key, str | int)
-    }
+    return {key: value for key, value in zip(keys, values[1 : 2 * len(keys)], strict=False) if is_key(key)}

@@ -162,7 +162,8 @@ class _Walk:
                     chunked[key] = True
         if _CHUNKED in chunked:
             shape, chunks = chunked.get("shape", []), chunked.get("chunks", [])
-            if not all(isinstance(each, int) for each in shape) or not all(isinstance(each, _Array) for each in chunks):
+            sizes = all(isinstance(each, int) and each >= 0 for each in shape)
+            if not sizes or not all(isinstance(each, _Array) for each in chunks):
                 raise _bad(self.reader, "a shape and chunks of an array", "others")
             found.append((path, (tuple(shape), chunks)))
 

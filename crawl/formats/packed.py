@@ -22,7 +22,7 @@ import numpy as np
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
 from crawl.formats.packed_values import AwqWeights, BlockWeights, GptqWeights, PackedRows, ScaledWeights
-from crawl.formats.values import Stored, Transposed, read_array
+from crawl.formats.values import Stored, Transposed, finite, read_array
 from crawl.source import FileRef
 from store.errors import SkipError
 
@@ -205,8 +205,8 @@ def _four_bits(module: str, found: Found, open_file: OpenFile) -> TensorEntry:
     if absmax.elements != -(-elements // block):
         raise _bad(module, f"a scale for each of {elements // block} blocks", f"{absmax.elements}")
     nested = f"{module}.weight.nested_absmax" in found
-    inner, offset = state.get("nested_blocksize"), state.get("nested_offset", 0.0)
-    if nested and (type(inner) is not int or inner < 1 or not isinstance(offset, int | float)):
+    inner, offset = state.get("nested_blocksize"), finite(state.get("nested_offset", 0.0))
+    if nested and (type(inner) is not int or inner < 1 or offset is None):
         raise _bad(module, "a nested_blocksize in its quant_state", f"{inner!r:.20}")
     values = BlockWeights(
         _stored(module, "weight", found, None),
@@ -218,7 +218,7 @@ def _four_bits(module: str, found: Found, open_file: OpenFile) -> TensorEntry:
         block,
         absmax.elements,
         inner if nested and isinstance(inner, int) else 1,
-        float(offset) if nested and isinstance(offset, int | float) else 0.0,
+        offset if nested and offset is not None else 0.0,
         found[f"{module}.weight.nested_absmax"][1].elements if nested else 0,
     )
     return TensorEntry(f"{module}.weight", "F32", tuple(shape), entry.start, entry.stop, values, kind)

@@ -11,6 +11,8 @@ from store.errors import SkipError
 __all__ = ["Field", "Walk"]
 
 MAX_FIELDS: Final = 1_000_000
+MAX_NUMBERS: Final = 4_000_000
+"""Of repeated fields. A number of one byte is eight in a list."""
 
 
 class Field(NamedTuple):
@@ -20,15 +22,16 @@ class Field(NamedTuple):
     value: int
     start: int
     length: int
+    wire: int
 
 
 class Walk:
-    """Fields of the messages of one file; all of them together are bounded."""
+    """Fields of the messages of one file; all of them together are bounded, and so are the numbers in them."""
 
     def __init__(self, stream: RangeStream, shown: str) -> None:
         self.stream = stream
         self.shown = shown
-        self._left = MAX_FIELDS
+        self._left, self._numbers = MAX_FIELDS, MAX_NUMBERS
 
     def fields(self, start: int, stop: int) -> Iterator[Field]:
         """The fields of the message from `start` up to `stop`. Raises SkipError("bad_header", ...)."""
@@ -54,7 +57,7 @@ class Walk:
                 raise self._bad(f"wire type {wire} at byte {at}")
             if start_of + length > stop:
                 raise self._bad(f"a field of {length} bytes at {at} in a message that ends at {stop}")
-            yield Field(number, value, start_of, length)
+            yield Field(number, value, start_of, length, wire)
             at = start_of + length
 
     def bytes_of(self, field: Field, limit: int) -> bytes:
@@ -70,9 +73,11 @@ class Walk:
 
     def numbers(self, field: Field, limit: int = 1 << 20) -> list[int]:
         """The integers of a repeated field, packed or single."""
-        if field.length == 0:
-            return [field.value]
-        found, at, value, shift = [], 0, 0, 0
+        if field.wire == 0:
+            self._count(1)
+            return [_signed(field.value)]
+        found: list[int] = []
+        at, value, shift = 0, 0, 0
         raw = self.bytes_of(field, limit)
         for at in range(len(raw)):
             value |= (raw[at] & 0x7F) << shift
@@ -82,7 +87,13 @@ class Walk:
                 value, shift = 0, 0
             elif shift > 63:
                 raise self._bad("a number of more than 64 bits")
+        self._count(len(found))
         return found
+
+    def _count(self, numbers: int) -> None:
+        self._numbers -= numbers
+        if self._numbers < 0:
+            raise SkipError("too_large", f"{self.shown}: expected at most {MAX_NUMBERS} numbers beside the weights")
 
     def _varint(self, stop: int) -> int:
         value, shift = 0, 0

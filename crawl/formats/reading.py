@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from crawl.formats.entry import OnSkip, OpenFile, TensorEntry
@@ -11,10 +12,15 @@ from crawl.formats.keras_file import read_keras
 from crawl.formats.msgpack_file import read_flax
 from crawl.formats.onnx_file import read_onnx
 from crawl.formats.torch_file import read_torch
+from crawl.formats.values import MAX_SHARING
 from crawl.safetensors_file import read_header
 from crawl.source import FileRef, RangeReader
+from store.errors import SkipError
 
 __all__ = ["read_entries"]
+
+MAX_AXES: Final = 64
+"""What NumPy can hold."""
 
 
 class _Read(Protocol):
@@ -49,7 +55,34 @@ def read_entries(
     """The tensors of `file`, which is of the format `kind`, in the order of their bytes: reads no weights.
 
     `siblings` are the model's files by path, for formats that keep values beside the file. Raises SkipError as the
-    format's reader says, and what the source raises; what single tensors are left out for is told to `on_skip`.
+    format's reader says, "bad_header" when tensors lie in one another, and what the source raises; what single tensors
+    are left out for is told to `on_skip`.
     """
     with open_file(file) as reader:
-        return _FORMATS[kind](reader, file, on_skip, siblings or {})
+        entries = _FORMATS[kind](reader, file, on_skip, siblings or {})
+    kept = []
+    for entry in entries:
+        # An axis may have any length that fits the header where another one is 0.
+        if len(entry.shape) <= MAX_AXES and all(0 <= size < 2**63 for size in entry.shape):
+            kept.append(entry)
+        elif on_skip is not None:
+            shown = list(entry.shape)[:8]
+            on_skip(file.path, entry.name, SkipError("bad_header", f"{file.path}: tensor {entry.name}: shape {shown}"))
+    _check_sharing(kind, file, kept)
+    return kept
+
+
+def _check_sharing(kind: str, file: FileRef, entries: Sequence[TensorEntry]) -> None:
+    """A file may place all of its tensors on the same bytes: a kilobyte of header then costs hours."""
+    if kind == "torch":
+        # A storage is the place of all its views. Its reader looks at what these are together.
+        return
+    taken: dict[FileRef, int] = defaultdict(int)
+    for entry in entries:
+        taken[entry.file or file] += entry.stop - entry.start
+    for place, size in taken.items():
+        if size > MAX_SHARING * place.size:
+            raise SkipError(
+                "bad_header",
+                f"{place.path}: expected tensors of at most {MAX_SHARING} times its {place.size} bytes, found {size}",
+            )

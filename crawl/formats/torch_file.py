@@ -20,8 +20,8 @@ from crawl.formats.entry import OnSkip, OpenFile, TensorEntry, Values
 from crawl.formats.inert_pickle import read_pickle
 from crawl.formats.range_stream import RangeStream
 from crawl.formats.state_dict import state_dict
-from crawl.formats.torch_records import Storage, Tensor
-from crawl.formats.values import MAX_PANEL, Shifted, Stored, Strided, Transposed
+from crawl.formats.torch_records import Storage, Tensor, is_key
+from crawl.formats.values import MAX_PANEL, MAX_SHARING, Shifted, Stored, Strided, Transposed
 from crawl.formats.zip_directory import ZipEntry, data_start, read_directory
 from crawl.names import escaped, is_plain
 from crawl.source import FileRef, RangeReader
@@ -32,9 +32,6 @@ __all__ = ["read_torch"]
 
 MAX_PICKLE: Final = 32 << 20
 """Bytes. A checkpoint of 10,000 tensors takes about 2 MB."""
-
-MAX_SHARING: Final = 4
-"""Bytes of all tensors together, in sizes of the file: tied weights are read once for each name."""
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
@@ -115,7 +112,7 @@ def read_torch(
             "unsupported_format",
             f"{reader.path}: expected what torch.save writes, found bytes that begin with {bytes(head[:4])!r}",
         )
-    return _entries(reader, file, state_dict(checkpoint), places, on_skip)
+    return _entries(reader, file, state_dict(checkpoint, reader.path), places, on_skip)
 
 
 def _read_zip(reader: RangeReader) -> tuple[Any, dict[str, _Place]]:
@@ -164,7 +161,7 @@ def _read_stream(reader: RangeReader) -> tuple[Any, dict[str, _Place]]:
         raise SkipError("unsupported_format", f"{reader.path}: expected little-endian values, found big-endian ones")
     checkpoint, storages = read_pickle(stream, reader.path)
     keys, _ = read_pickle(stream, reader.path)
-    if not isinstance(keys, list) or len(keys) != len(set(map(str, keys))):
+    if not isinstance(keys, list) or not all(map(is_key, keys)) or len(keys) != len(set(map(str, keys))):
         raise _bad(reader.path, "a list of storages", "none")
     places: dict[str, _Place] = {}
     at = stream.tell()

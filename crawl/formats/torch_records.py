@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["Opaque", "Storage", "Tensor", "called"]
+__all__ = ["Builder", "Opaque", "Storage", "Tensor", "is_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +37,46 @@ class Opaque:
     state: Any = field(default=None, repr=False)
 
 
-def called(called: Any, arguments: Any) -> Any:
-    """What a known constructor would build; an Opaque for the others."""
-    name = called.name if isinstance(called, Opaque) else "?"
-    known = _CONSTRUCTORS.get(name)
-    if known is not None and isinstance(arguments, tuple):
-        return known(arguments)
-    return Opaque(name)
+def is_key(value: Any) -> bool:
+    """True for what a dictionary or a storage can be found by. Longer numbers than these Python would not print."""
+    return isinstance(value, str | float) or (isinstance(value, int) and value.bit_length() <= 64)
 
 
-def _ordered_dict(arguments: tuple[Any, ...]) -> Any:
-    pairs = arguments[0] if arguments else ()
+class Builder:
+    """Builds what the known constructors build, from `room` items of lists at most: a pickle can hand the same list to
+    a constructor again and again, and each time it is copied."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+
+    def called(self, called: Any, arguments: Any) -> Any:
+        """What a known constructor would build; an Opaque for the others. Raises ValueError beyond the room."""
+        name = called.name if isinstance(called, Opaque) else "?"
+        if not isinstance(arguments, tuple):
+            return Opaque(name)
+        if name in _FROM_TYPE:
+            # (function, type, arguments, state)
+            return self.called(arguments[0], arguments[2]) if len(arguments) > 2 else Opaque("?")
+        if name in _COPYING:
+            first = arguments[0] if arguments else ()
+            self._room -= len(first) if isinstance(first, list | tuple) else 0
+            if self._room < 0:
+                raise ValueError("lists that are copied again and again")
+            return _COPYING[name](first)
+        known = _CONSTRUCTORS.get(name)
+        return known(arguments) if known is not None else Opaque(name)
+
+
+def _ordered_dict(pairs: Any) -> Any:
     found: dict[Any, Any] = {}
     for pair in pairs if isinstance(pairs, list | tuple) else ():
-        if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str | int):
+        if isinstance(pair, list | tuple) and len(pair) == 2 and is_key(pair[0]):
             found[pair[0]] = pair[1]
     return found
+
+
+def _size(sizes: Any) -> Any:
+    return tuple(sizes) if isinstance(sizes, list | tuple) else ()
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:
@@ -67,31 +91,28 @@ def _tensor(arguments: tuple[Any, ...]) -> Any:
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, tuple | list) or len(value) > 64:
+    # A tuple is kept as it is. A list would be copied for each tensor that names it.
+    if not isinstance(value, tuple) or len(value) > 64:
         raise ValueError("a tensor of no shape")
     if not all(type(item) is int and 0 <= item < 2**63 for item in value):
         raise ValueError("a tensor of a shape that is no list of sizes")
-    return tuple(value)
+    return value
 
 
 def _first(arguments: tuple[Any, ...]) -> Any:
     return arguments[0] if arguments else Opaque("?")
 
 
-def _from_type(arguments: tuple[Any, ...]) -> Any:
-    """_rebuild_from_type_v2(function, type, arguments, state)."""
-    return called(arguments[0], arguments[2]) if len(arguments) > 2 else Opaque("?")
-
-
-_CONSTRUCTORS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
+_FROM_TYPE: Final = frozenset(("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2"))
+_COPYING: Final[dict[str, Callable[[Any], Any]]] = {
     "collections.OrderedDict": _ordered_dict,
     "builtins.dict": _ordered_dict,
+    "torch.Size": _size,
+}
+_CONSTRUCTORS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._tensor._rebuild_from_type": _from_type,
-    "torch._tensor._rebuild_from_type_v2": _from_type,
-    "torch.Size": lambda arguments: tuple(_first(arguments)) if isinstance(_first(arguments), list | tuple) else (),
 }

@@ -15,10 +15,24 @@ from crawl.source import FileRef
 from store.dtypes import DTYPES
 from store.errors import SkipError
 
-__all__ = ["MAX_PANEL", "Mapped", "Shifted", "Stored", "Strided", "Transposed", "read_array", "reordered"]
+__all__ = [
+    "MAX_PANEL",
+    "MAX_SHARING",
+    "Mapped",
+    "Shifted",
+    "Stored",
+    "Strided",
+    "Transposed",
+    "finite",
+    "read_array",
+    "reordered",
+]
 
 MAX_PANEL: Final = 64 << 20
 """Bytes of a tensor in memory at once, where its order in the file is not the order that is asked for."""
+
+MAX_SHARING: Final = 4
+"""Bytes of all tensors of a file together, in sizes of the file: tied weights are read once for each name."""
 
 MAX_BESIDE: Final = 32 << 20
 """Values of scales and the like that are held while a packed tensor is read: a 64th of it, or less."""
@@ -64,6 +78,17 @@ def read_array(values: Values, open_file: OpenFile, shape: tuple[int, ...]) -> N
     if count > MAX_BESIDE:
         raise SkipError("too_large", f"expected at most {MAX_BESIDE} values beside a packed tensor, found {count}")
     return values.read(open_file, 0, count).reshape(shape)
+
+
+def finite(value: object) -> float | None:
+    """A number out of JSON; None for what is none, or too large for a float, as whole numbers there may be."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, slots=True)
