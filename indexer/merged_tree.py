@@ -163,9 +163,16 @@ def _as_merge(family: Family, edge: Edge, merge: Combination) -> Edge:
 
 
 def merge_rows(family: Family, merges: Mapping[int, Combination]) -> tuple[Merge, ...]:
-    """A record a parent of each merge."""
+    """A record a parent of each merge; where the changes of only one were added to a base, the base is the other."""
     return tuple(
         Merge(int(family.model_ids[row]), int(family.model_ids[parent]), round(coefficient, 4), merge.method)
         for row, merge in merges.items()
-        for parent, coefficient in zip(merge.parents, merge.coefficients, strict=True)
+        for parent, coefficient in _shares(merge)
     )
+
+
+def _shares(merge: Combination) -> list[tuple[int, float]]:
+    told = list(zip(merge.parents, merge.coefficients, strict=True))
+    if merge.base is not None and len(told) == 1:
+        told.append((merge.base, 1 - told[0][1]))
+    return told

@@ -142,6 +142,14 @@ def test_dare(drop: float) -> None:
     assert shares == pytest.approx({"c0": 0.6, "c1-g0": 0.6}, abs=0.03)
 
 
+def test_dare_of_one_change_names_the_base_too() -> None:
+    models = family()
+    models["a-merge"] = dare(models["c0"], [models["c0-g0"]], 0.5, 0.6)
+    shares, method = merges_of(models)["a-merge"]
+    assert method == "dare"
+    assert shares == pytest.approx({"c0-g0": 0.6, "c0": 0.4}, abs=0.03)
+
+
 @pytest.mark.parametrize("dtype", [None, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("step", [0.1, 0.002])
 def test_trained_children_are_no_merges(step: float, dtype: type | None) -> None:
