@@ -13,12 +13,15 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-__all__ = ["SOLVER_VERSION", "Memo"]
+__all__ = ["SOLVER_VERSION", "Answers", "Memo"]
 
 SOLVER_VERSION: Final = 5
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
 _NOTHING: Final = b""
+
+Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
+"""(content, kind) -> (digest, answer)."""
 
 
 class Memo:

@@ -16,11 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from indexer.family import Family
 from indexer.gathered import COLUMNS, gather_family
-from indexer.memo import SOLVER_VERSION
+from indexer.memo import SOLVER_VERSION, Answers
 from indexer.metadata import Metadata
 from indexer.paper import solve_paper
 from indexer.parts import Known, Placed, keep_vectors, known_models, touched_parts, vectors_path
-from indexer.solve import Component, solve_component, split
+from indexer.solve import Component, split
+from indexer.workers import Task, Workers, solve_all
 from store.edges import write_edges
 from store.lineage import (
     LiveModel,
@@ -78,7 +79,13 @@ def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, mode
 
 
 def update(
-    writer: GraphWriter, *, mode: Mode, progress: Progress, use_metadata: bool | None = None, infer: bool = True
+    writer: GraphWriter,
+    *,
+    mode: Mode,
+    progress: Progress,
+    use_metadata: bool | None = None,
+    infer: bool = True,
+    processes: int = 1,
 ) -> UpdateReport:
     """Bring edges and components up to date with the live models.
 
@@ -86,7 +93,7 @@ def update(
     if its last source was a Hub). `infer` lets trees hold ancestors that no model is (never in paper mode). A component
     is solved again when its members are not those that are stored, or when one of the three has changed. What is found
     for it depends on its members' sketches (and dates and cards: a model whose card has changed is another member)
-    alone, so the graph equals a rebuild whatever the history.
+    alone, so the graph equals a rebuild whatever the history. So many `processes` solve components side by side.
     """
     started = monotonic()
     c = writer.connection
@@ -108,13 +115,16 @@ def update(
     touched = added = closed = 0
     recalls: list[float] = []
     progress.start("recovering Model Trees", len(architectures))
-    for architecture in architectures:
-        left = {model: root for model, root, of in gone if of == architecture}
-        # BLAS on a thread each gains nothing on the small matrices of a tree, and loses most of the time to waiting.
-        with writer.transaction(), threadpool_limits(1, "blas"):
-            counts = _update_architecture(writer, architecture, chosen, left, everything, recalls)
-        touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
-        progress.advance(1, architecture)
+    with Workers(processes) as workers:
+        for architecture in architectures:
+            left = {model: root for model, root, of in gone if of == architecture}
+            # BLAS on a thread each gains nothing on small matrices, and loses most of its time to waiting.
+            with writer.transaction(), threadpool_limits(1, "blas"):
+                counts = _update_architecture(
+                    writer, architecture, chosen, left, everything, recalls, workers, progress
+                )
+            touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
+            progress.advance(1, architecture)
     with writer.transaction():
         ids = [model for model, *_ in gone]
         closed += write_edges(c, writer.run_id, [], ids)[1]
@@ -151,6 +161,8 @@ def _update_architecture(
     gone: dict[int, int],
     everything: bool,
     recalls: list[float],
+    workers: Workers,
+    progress: Progress,
 ) -> tuple[int, int, int]:
     """Solve the touched components of an architecture; (touched, edges added, closed). Notes recalls of large ones."""
     c = writer.connection
@@ -185,10 +197,10 @@ def _update_architecture(
         told = (None if metadata is None else metadata.take(part) for part in solve)
         hashes = {family.content_hashes[row] for part in solve for row in part}
         before = recall(c, hashes)
-        found = [
-            (part, solve_component(family.take(part), m, infer=infer, stored=before))
-            for part, m in zip(solve, told, strict=True)
-        ]
+        parted = _parted(family, solve, before)
+        given = zip(solve, told, parted, strict=True)
+        tasks = [Task(family, part, m, infer, stored) for part, m, stored in given]
+        found = list(zip(solve, solve_all(tasks, workers, progress), strict=True))
         remember(c, hashes, before, {key: told for _, component in found for key, told in component.memory.items()})
     recalls += [component.recall for _, component in found if component.recall is not None]
     members = [int(i) for part, _ in found for i in family.model_ids[part]]
@@ -212,6 +224,15 @@ def _update_architecture(
     replace_components(c, trees, [], stages)
     record_touched(c, writer.run_id, _reasons(known, placed, trees, everything))
     return len(found), added, closed
+
+
+def _parted(family: Family, parts: Sequence[NDArray[np.int64]], answers: Answers) -> Iterator[Answers]:
+    """What is remembered of each part's models."""
+    place = {family.content_hashes[row]: at for at, part in enumerate(parts) for row in part}
+    parted: list[dict[tuple[str, str], tuple[bytes, bytes]]] = [{} for _ in parts]
+    for key, answer in answers.items():
+        parted[place[key[0]]][key] = answer
+    return iter(parted)
 
 
 def _changed(family: Family, part: NDArray[np.int64], known: Known, stale: frozenset[int]) -> bool:

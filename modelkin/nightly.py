@@ -73,13 +73,14 @@ def run(
     clock: Callable[[], datetime],
     use_metadata: bool | None = None,
     infer: bool = True,
+    processes: int = 1,
 ) -> RunReport:
     """Ingest from `source` unless it is None, update the trees unless `mode` is None, and publish.
 
     `budget` is in bytes a model (0 = everything), `complete` says that the listing covers the whole source, so that
     models missing from it are removed. `use_metadata` lets upload dates and declared bases weigh in, for the whole
     graph; None means yes for a Hub, no for another source, and without a source what it was last. `infer` says that
-    trees may hold ancestors that no model is. Raises StopError when
+    trees may hold ancestors that no model is; `processes` recover them side by side. Raises StopError when
     another process writes to the graph, when the source cannot be read or when the disk is full; what was done until
     then is kept for the next run.
     """
@@ -96,7 +97,7 @@ def run(
         if mode is not None:
             if use_metadata is None and source is not None:
                 use_metadata = source.remote
-            _update(writer, mode, use_metadata, infer, progress)
+            _update(writer, mode, use_metadata, infer, processes, progress)
         counts = _counts(writer)
         generation = writer.publish()
     return RunReport(
@@ -128,10 +129,14 @@ def _ingest(writer: GraphWriter, source: Source, budget: int, complete: bool, pr
     )
 
 
-def _update(writer: GraphWriter, mode: Mode, use_metadata: bool | None, infer: bool, progress: Progress) -> None:
+def _update(
+    writer: GraphWriter, mode: Mode, use_metadata: bool | None, infer: bool, processes: int, progress: Progress
+) -> None:
     from indexer.update import update
 
-    report: UpdateReport = update(writer, mode=mode, progress=progress, use_metadata=use_metadata, infer=infer)
+    report: UpdateReport = update(
+        writer, mode=mode, progress=progress, use_metadata=use_metadata, infer=infer, processes=processes
+    )
     progress.finish()
     writer.finish_run(
         mode=mode,

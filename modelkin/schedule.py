@@ -46,6 +46,7 @@ class Job:
     budget: int
     use_metadata: bool | None = None
     infer: bool = True
+    processes: int = 1
 
 
 def serve(
@@ -151,7 +152,14 @@ def serve(
 
 
 def nightly_job(
-    *, graph: str, choice: dict[str, Any], mode: Mode, budget: int, use_metadata: bool | None, infer: bool = True
+    *,
+    graph: str,
+    choice: dict[str, Any],
+    mode: Mode,
+    budget: int,
+    use_metadata: bool | None,
+    infer: bool = True,
+    processes: int = 1,
 ) -> RunReport | str:
     """One nightly run; what the scheduler stores is this function's name and these arguments.
 
@@ -172,6 +180,7 @@ def nightly_job(
                 progress=progress,
                 clock=lambda: datetime.now(UTC),
                 use_metadata=use_metadata,
+                processes=processes,
             )
     except expected_errors() as error:
         return message_of(error)

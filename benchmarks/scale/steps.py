@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.scale.hub import FORM, SOURCE, SyntheticHub
 from indexer.update import update
+from modelkin.cli.options import available_cpus
 from modelkin.graph import ModelGraph
 from modelkin.progress import LineProgress
 from store.generation import GraphFolder
@@ -71,7 +72,9 @@ def run_step(
         hub.write(writer, add, progress)
         writer.remove([hub.name(i) for i in remove])
         marks.append(time.perf_counter())
-        report = update(writer, mode="default", progress=progress, use_metadata=use_metadata)
+        report = update(
+            writer, mode="default", progress=progress, use_metadata=use_metadata, processes=available_cpus()
+        )
         marks.append(time.perf_counter())
         writer.publish()
         marks.append(time.perf_counter())
@@ -103,6 +106,7 @@ def ancestors_warm_ms(graph: Path, names: Sequence[str]) -> float:
 _COLD = """
 import sys, time
 from pathlib import Path
+from modelkin.cli.options import available_cpus
 from modelkin.graph import ModelGraph
 begun = time.perf_counter()
 with ModelGraph.open(Path(sys.argv[1])) as graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ __all__ = [
     "GraphOption",
     "HubArgument",
     "InferredOption",
+    "JobsOption",
     "JsonOption",
     "LimitOption",
     "ListingOption",
@@ -29,6 +31,7 @@ __all__ = [
     "SortChoice",
     "SortOption",
     "UpdateMetadataOption",
+    "available_cpus",
     "choice_of",
 ]
 
@@ -59,6 +62,12 @@ AsOfOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, metavar="N", help="Recover trees in N processes.", show_default="as many as CPUs"
+    ),
+]
 HubArgument = Annotated[
     str,
     typer.Argument(metavar="SOURCE", help="hub, hub:URL, an address, a folder, or a Hugging Face cache."),
@@ -108,6 +117,11 @@ UpdateMetadataOption = Annotated[
 ]
 
 BUDGET = DEFAULT_BUDGET
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choice_of(

@@ -18,6 +18,7 @@ from modelkin.cli.options import (
     GraphOption,
     HubArgument,
     InferredOption,
+    JobsOption,
     JsonOption,
     LimitOption,
     ListingOption,
@@ -28,6 +29,7 @@ from modelkin.cli.options import (
     SortChoice,
     SortOption,
     UpdateMetadataOption,
+    available_cpus,
     choice_of,
 )
 from modelkin.cli.output import print_json, print_lines
@@ -74,6 +76,7 @@ def index(
     sort: SortOption = SortChoice.created,
     listing: ListingOption = None,
     budget: BudgetOption = BUDGET,
+    jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Read a source and place its models in trees.
@@ -81,7 +84,7 @@ def index(
     Only what is new or changed is read; models that are gone from the source are removed.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
-    _run("index", graph, choice, mode, budget, json, use_metadata, inferred)
+    _run("index", graph, choice, mode, budget, json, use_metadata, inferred, jobs)
 
 
 def crawl(
@@ -110,13 +113,14 @@ def update(
     mode: ModeOption = ModeChoice.default,
     inferred: InferredOption = True,
     use_metadata: UpdateMetadataOption = None,
+    jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Place what was crawled in trees.
 
     Only trees that it touches are solved again.
     """
-    _run("update", graph, None, mode, 0, json, use_metadata, inferred)
+    _run("update", graph, None, mode, 0, json, use_metadata, inferred, jobs)
 
 
 def nightly(
@@ -133,6 +137,7 @@ def nightly(
     sort: SortOption = SortChoice.created,
     listing: ListingOption = None,
     budget: BudgetOption = BUDGET,
+    jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Crawl and update in one run.
@@ -140,7 +145,7 @@ def nightly(
     It is what `modelkin schedule` does every night.
     """
     choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
-    _run("nightly", graph, choice, mode, budget, json, use_metadata, inferred)
+    _run("nightly", graph, choice, mode, budget, json, use_metadata, inferred, jobs)
 
 
 def _run(
@@ -152,6 +157,7 @@ def _run(
     json: bool,
     use_metadata: bool | None = None,
     inferred: bool = True,
+    jobs: int | None = None,
 ) -> None:
     from modelkin.nightly import run
     from modelkin.progress import progress_for
@@ -173,6 +179,7 @@ def _run(
                 progress=progress,
                 clock=lambda: datetime.now(UTC),
                 use_metadata=use_metadata,
+                processes=jobs or available_cpus(),
             )
     finally:
         progress.close()

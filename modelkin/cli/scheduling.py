@@ -17,6 +17,7 @@ from modelkin.cli.options import (
     GraphOption,
     HubArgument,
     InferredOption,
+    JobsOption,
     JsonOption,
     LimitOption,
     ListingOption,
@@ -26,6 +27,7 @@ from modelkin.cli.options import (
     SearchOption,
     SortChoice,
     SortOption,
+    available_cpus,
     choice_of,
 )
 from modelkin.cli.output import note
@@ -66,6 +68,7 @@ def schedule(
     metrics_host: Annotated[
         str, typer.Option("--metrics-host", metavar="ADDRESS", help="Address to answer Prometheus on.")
     ] = "127.0.0.1",
+    jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Do the nightly run on a schedule.
@@ -80,7 +83,9 @@ def schedule(
         print_report(done, json)
 
     choice = choice_of(source, endpoint, author, search, filter, limit, sort, listing)
-    job = Job(str(graph.expanduser().absolute()), choice, mode.value, budget, use_metadata, inferred)
+    job = Job(
+        str(graph.expanduser().absolute()), choice, mode.value, budget, use_metadata, inferred, jobs or available_cpus()
+    )
     try:
         with ExitStack() as stack:
             metrics = None
