@@ -171,14 +171,14 @@ class _Copy:
         answer = self._memo.answer(kind, content, keys.tobytes(), lambda: self._found(candidates))
         if not answer:
             self._none |= set(map(bytes, keys))
-        self._memo.keep_tested("derived not", content, self._none)
+        self._memo.keep_items("derived not", content, dict.fromkeys(self._none, b""))
         at, _, relation = answer.decode().partition(" ")
         self._asked, self._answer = candidates, (candidates[int(at)], relation) if relation else None
         return self._answer
 
     def _found(self, candidates: list[int]) -> bytes:
         """Place of the source among the candidates, and relation; nothing where there is none."""
-        tested = self._memo.tested("derived not", self._family.content_hashes[self._row])
+        tested = self._memo.items("derived not", self._family.content_hashes[self._row])
         # Most were computed from nothing, and an arrival is one candidate more.
         new = [a for a in candidates if bytes(self._family.content_keys[a]) not in tested]
         if not any(self._derivation(a, twice) for twice in (False, True) for a in new):

@@ -21,7 +21,7 @@ PRECISIONS: Final[tuple[Any, ...]] = (None, np.float16, ml_dtypes.bfloat16)
 _FIRST: Final = 64
 _OTHERS: Final = 0.001
 """Share of a model's values that may need more digits than its precision has."""
-_BY_ROW: Final = ("content_keys", "precision", "samples", "present", "norms", "kurtosis", "zeros", "hashes")
+_BY_ROW: Final = ("content_keys", "precision", "present", "norms", "kurtosis", "zeros", "hashes")
 """What `take` need not work out again: arrays of n rows."""
 
 
@@ -120,18 +120,19 @@ class Family:
                 result[rows[(_rounded(samples, dtype) != samples).mean(axis=1) <= _OTHERS]] = level
         return result
 
-    @cached_property
-    def _samples_by_precision(self) -> tuple[NDArray[np.float64], ...]:
-        coarsest = int(self.precision.max(initial=0))
-        rounded = [
-            self.samples if dtype is None else _rounded(self.samples, dtype) for dtype in PRECISIONS[: coarsest + 1]
-        ]
-        return tuple(rounded)
-
     def samples_at(self, precision: int) -> NDArray[np.float64]:
         """n x M: the samples rounded to a precision. Two models compare at the shorter one's: rounding is no training,
         and all children saved in bfloat16 share that of their float32 parent's values."""
-        return self._samples_by_precision[precision]
+        dtype = PRECISIONS[precision]
+        if dtype is None:
+            return self.samples
+        if precision not in self._at_precision:
+            self._at_precision[precision] = _rounded(self.samples, dtype)
+        return self._at_precision[precision]
+
+    @cached_property
+    def _at_precision(self) -> dict[int, NDArray[np.float64]]:
+        return {}
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -182,6 +183,9 @@ class Family:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Family:
         """The family of some of the models, in the given order."""
         at = np.asarray(rows, np.int64)
+        if len(at) == len(self) and np.array_equal(at, np.arange(len(self))):
+            return self
+        samples = self.samples[at] if self.measured else np.zeros((len(at), 0))
         taken = Family(
             self.architecture,
             self.model_ids[at],
@@ -189,32 +193,48 @@ class Family:
             tuple(self.content_hashes[i] for i in at),
             self.created[at],
             self.counters[at],
-            tuple(
-                TensorColumn(
-                    t.name,
-                    t.shape,
-                    t.role,
-                    t.samples[at],
-                    t.present[at],
-                    t.sum_squares[at],
-                    t.mean[at],
-                    t.m2[at],
-                    t.m4[at],
-                    t.minimum[at],
-                    t.maximum[at],
-                    t.zeros[at],
-                    tuple(t.hashes[i] for i in at),
-                    tuple(t.dtypes[i] for i in at),
-                    t.covered,
-                )
-                for t in self.tensors
-            ),
+            tuple(_taken(t, at, own) for t, own in zip(self.tensors, self._views(samples), strict=True)),
             {name: values[at] for name, values in self.projections.items()},
             self.quantized,
         )
         known = self.__dict__
         taken.__dict__.update({name: known[name][at] for name in _BY_ROW if name in known})
-        if "_samples_by_precision" in known:
-            _, *others = known["_samples_by_precision"]
-            taken.__dict__["_samples_by_precision"] = (taken.samples, *(each[at] for each in others))
+        taken.__dict__["samples"] = samples
         return taken
+
+    def joined(self) -> Family:
+        """The same, with the samples of measured tensors held once: columns of `samples`."""
+        if not self.tensors:
+            return self
+        samples = self.samples
+        columns = zip(self.tensors, self._views(samples), strict=True)
+        same = replace(self, tensors=tuple(t if own is None else replace(t, samples=own) for t, own in columns))
+        same.__dict__["samples"] = samples
+        return same
+
+    def _views(self, samples: NDArray[np.float64]) -> list[NDArray[np.float64] | None]:
+        """Of each tensor its columns in an array like `samples`, None for those that are not measured."""
+        spans = zip(self.measured, self.starts[:-1], self.starts[1:], strict=True)
+        views = {t.name: samples[:, first:last] for t, first, last in spans}
+        return [views.get(t.name) for t in self.tensors]
+
+
+def _taken(t: TensorColumn, at: NDArray[np.int64], samples: NDArray[np.float64] | None) -> TensorColumn:
+    """Some rows of a column, of which `samples` may be there already."""
+    return TensorColumn(
+        t.name,
+        t.shape,
+        t.role,
+        t.samples[at] if samples is None else samples,
+        t.present[at],
+        t.sum_squares[at],
+        t.mean[at],
+        t.m2[at],
+        t.m4[at],
+        t.minimum[at],
+        t.maximum[at],
+        t.zeros[at],
+        tuple(t.hashes[i] for i in at),
+        tuple(t.dtypes[i] for i in at),
+        t.covered,
+    )

@@ -84,7 +84,7 @@ def gather_family(
             columns.append(column)
             if projection is not None:
                 projections[name] = projection
-    return Family(
+    family = Family(
         architecture,
         ids,
         tuple(model[1] for model in models),
@@ -94,6 +94,7 @@ def gather_family(
         tuple(columns),
         projections,
     )
+    return family.joined()
 
 
 def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorColumn, NDArray[np.float32] | None]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from indexer.ancestry import ROOT_ODDS, TEMPERATURE, Ancestry, candidates
 from indexer.costs import parent_costs
+from indexer.cue_memory import CueMemory
 from indexer.cues import log_odds
 from indexer.distance import squared_distances
 from indexer.family import Family
@@ -124,18 +125,20 @@ def _roots(
     pool = np.argsort(away, kind="stable")[:POOL].tolist()
     age = {row: _age(family, row, near[row, :4], cues, memo) for row in pool}
     old = sorted(pool, key=lambda row: -age[row])
-    central = pool[:ROOTS]
-    among = np.array(sorted(central + [row for row in old if row not in central][:ROOTS]), np.int64)
+    among = np.array(sorted(pool[:ROOTS] + [row for row in old if row not in pool[:ROOTS]][:ROOTS]), np.int64)
     rows = np.unique(np.concatenate([pool[:SAMPLE], among]))
     places = np.searchsorted(rows, among)
 
+    remembered = CueMemory(family, cues, memo)
+
     def judged() -> Floats:
         squared = among_rows(family, rows)
-        told = candidates(squared, lambda u, v: cues(int(rows[u]), int(rows[v])), prior.sampled(rows), places)
+        told = candidates(squared, lambda u, v: remembered(int(rows[u]), int(rows[v])), prior.sampled(rows), places)
         return np.concatenate([told.root, told.features @ (weights * _TOLD) - told.claimed])
 
     asked = [*(contents[row] for row in rows), str(places.tolist()), str(weights.tolist()), prior.metadata(rows)]
     found = memo.numbers("roots", contents[sample[0]], asked, judged)
+    remembered.keep(rows.tolist())
     half = len(found) // 2
     chance = np.exp(found[half:] - found[half:].max())
     return rows[found[:half].astype(np.int64)], chance / chance.sum()

@@ -51,15 +51,16 @@ class Memo:
         self.used[content, kind] = digest, answer
         return answer
 
-    def tested(self, kind: str, content: str) -> set[bytes]:
-        """The items of a list that `keep_tested` noted, of these tensors and this version."""
+    def items(self, kind: str, content: str, size: int = 0) -> dict[bytes, bytes]:
+        """What `keep_items` noted, of these tensors and this version: 16 bytes -> `size` bytes each."""
         answer = self._stored.get((content, kind), (b"", b""))[1]
-        items = answer[16:] if answer[:16] == self._asked else b""
-        return {items[at : at + 16] for at in range(0, len(items), 16)}
+        held = answer[16:] if answer[:16] == self._asked else b""
+        return {held[at : at + 16]: held[at + 16 : at + 16 + size] for at in range(0, len(held), 16 + size)}
 
-    def keep_tested(self, kind: str, content: str, items: Iterable[bytes]) -> None:
-        """Note items of 16 bytes that a model was tested against and passed, each for itself."""
-        self.used[content, kind] = b"", self._asked + b"".join(sorted(items))
+    def keep_items(self, kind: str, content: str, items: Mapping[bytes, bytes]) -> None:
+        """Note what holds of a model and each of some others (keys of 16 bytes), whatever else there is."""
+        told = b"".join(key + value for key, value in sorted(items.items()))
+        self.used[content, kind] = b"", self._asked + told
 
     def answer(self, kind: str, content: str, inputs: Iterable[str] | bytes, compute: Callable[[], bytes]) -> bytes:
         """The answer to a question about a model, computed unless it is known from the same inputs."""

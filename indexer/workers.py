@@ -27,7 +27,9 @@ from store.progress import Progress
 __all__ = ["Task", "Workers", "solve_all"]
 
 LEAST: Final = 1_000
-"""Models in components of several, in all that a pool has to do: starting a process takes as long as some hundred."""
+"""Models beside the largest component that other processes are worth: starting one takes as long as some hundred."""
+_REMEMBERED: Final = 0.2
+"""What a model costs of which answers are remembered, beside one that is new."""
 _AHEAD: Final = 2
 """Tasks a process that are handed out before one is done: no more of the families are held twice."""
 
@@ -114,13 +116,13 @@ def solve_all(tasks: Sequence[Task], workers: Workers, progress: Progress) -> li
 def _solved(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, Component]]:
     """(place, component) of each, largest first, as they are done."""
     order = sorted(range(len(tasks)), key=lambda at: -len(tasks[at].rows))
-    shared = sum(len(task.rows) for task in tasks if len(task.rows) > 1)
-    if workers.count < 2 or shared < LEAST:
+    work = [len(task.rows) * (_REMEMBERED if task.stored else 1.0) for task in tasks if len(task.rows) > 1]
+    if workers.count < 2 or sum(work) - max(work, default=0.0) < LEAST:
         for at in order:
             yield at, tasks[at].solve()
         return
     running: dict[Future[list[Component]], list[int]] = {}
-    for batch in _batches(tasks, order, shared // (8 * workers.count)):
+    for batch in _batches(tasks, order, sum(len(task.rows) for task in tasks) // (8 * workers.count)):
         running[workers.pool.submit(_solve, [tasks[at].alone() for at in batch])] = batch
         if len(running) >= _AHEAD * workers.count:
             yield from _done(running)
