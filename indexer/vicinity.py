@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from indexer.distance import squared_distances
 from indexer.family import Family
+from indexer.finders import Bounds, finder_of
 
 __all__ = ["coordinates", "nearest_kept", "nearest_rows", "possible_parents", "recall"]
 
@@ -17,8 +18,6 @@ DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
 SPARE: Final = 16
 """Rows beyond those asked for that the first search hands to the second."""
-SLACK: Final = 0.2
-"""Cosine, times two, with its grandparent's side by which a step may lead back towards the root (see `SLANT`)."""
 _BLOCK: Final = 256
 
 Ints = NDArray[np.int64]
@@ -101,23 +100,14 @@ def _search(
     n = len(vectors)
     k = min(k, n - 1)
     asked = min(k + SPARE, n - 1)
-    norms = np.einsum("nd,nd->n", vectors, vectors)
+    finder = finder_of(vectors)
+    bounds = None if reach is None or root is None else Bounds(reach.astype(np.float32), root)
     rows, squared = np.full((n, k), -1), np.full((n, k), np.inf)
     for first in range(0, n, _BLOCK):
         block = np.arange(first, min(first + _BLOCK, n))
-        apart = norms[block, None] + norms[None, :] - 2 * (vectors[block] @ vectors.T)
-        np.maximum(apart, 0.0, out=apart)
-        apart[np.arange(len(block)), block] = np.inf
-        if reach is not None:
-            # The row itself is infinitely far, and the root at no distance.
-            with np.errstate(invalid="ignore"):
-                back = SLACK * np.sqrt(apart) * np.sqrt(reach, dtype=np.float32)[None, :]
-            apart[reach[None, :].astype(np.float32) > reach[block, None].astype(np.float32) + back] = np.inf
-            apart[:, root] = np.inf
-        near = np.sort(np.argpartition(apart, asked - 1, axis=1)[:, :asked], axis=1)
-        allowed = np.isfinite(np.take_along_axis(apart, near, axis=1))
+        near = np.sort(finder.nearest(block, asked, bounds), axis=1)
         exact = np.full(near.shape, np.inf)
-        at = np.nonzero(allowed)
+        at = np.nonzero(near >= 0)
         exact[at] = squared_distances(family, block[at[0]], near[at])[0]
         order = np.argsort(exact, axis=1, kind="stable")[:, :k]
         squared[block] = np.take_along_axis(exact, order, axis=1)

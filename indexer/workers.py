@@ -88,7 +88,7 @@ class Workers:
 def _begin(alive: Connection) -> None:
     """In a new process: leave Ctrl-C to the one that started it, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(1, "blas")
+    threadpool_limits(1)
 
     def watch() -> None:
         try:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from indexer.distance import squared_distances
 from indexer.family import Family
+from indexer.finders import SLACK
 from indexer.large_core import measure_large
 from indexer.memo import Memo
 from indexer.solve import Component, solve_component, split
 from indexer.sparse import Sparse
-from indexer.vicinity import SLACK, coordinates, nearest_rows, possible_parents
+from indexer.vicinity import coordinates, nearest_rows, possible_parents
 from tests.grown import family_of, grow, start
 from tests.weights import Weights
 

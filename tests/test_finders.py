@@ -1,0 +1,128 @@
+"""One protocol for every kind of index: who is near, and who of those may be a parent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer import finders
+from indexer.finders import SLACK, Bounds, Finder, Flat, Inverted, finder_of
+from indexer.large_core import measure_large
+from indexer.solve import solve_component
+from store.vectors import Vectors, read_vectors, write_vectors
+from tests.grown import family_of
+from tests.test_large import crowd
+
+Array = np.ndarray
+
+
+def tree(n: int, seed: int = 0) -> tuple[Array, Array]:
+    """(n x D vectors that grew as a tree does, squared distances from its root, which is row 0)."""
+    rng = np.random.default_rng(seed)
+    vectors = np.zeros((n, 48), np.float32)
+    for i in range(1, n):
+        vectors[i] = vectors[rng.integers(i)] + rng.uniform(0.5, 2.0) * rng.standard_normal(48)
+    return vectors, (vectors**2).sum(axis=1)
+
+
+class Brute:
+    """The definition."""
+
+    def __init__(self, vectors: Array) -> None:
+        self._vectors = vectors.astype(np.float64)
+
+    def nearest(self, rows: Array, k: int, bounds: Bounds | None = None) -> Array:
+        found = np.full((len(rows), k), -1)
+        for at, row in enumerate(rows):
+            squared = ((self._vectors - self._vectors[row]) ** 2).sum(axis=1)
+            allowed = np.arange(len(squared)) != row
+            if bounds is not None:
+                slack = SLACK * np.sqrt(squared * bounds.reach)
+                allowed &= (bounds.reach <= bounds.reach[row] + slack) & (np.arange(len(squared)) != bounds.root)
+            order = [u for u in np.argsort(squared, kind="stable") if allowed[u]][:k]
+            found[at, : len(order)] = order
+        return found
+
+
+def reloaded(vectors: Array, folder: Path) -> Finder:
+    ids, contents = np.arange(1, len(vectors) + 1), np.arange(2 * len(vectors), dtype=np.uint64).reshape(-1, 2)
+    layout = {"weight": vectors.shape[1]}
+    write_vectors(folder / "x.vectors", layout, Vectors(ids, contents, vectors))
+    found = read_vectors(folder / "x.vectors", layout, ids, contents)
+    assert found is not None
+    return Flat(found.values)
+
+
+KINDS: dict[str, tuple[Callable[[Array, Path], Finder], float]] = {
+    "brute": (lambda vectors, _: Brute(vectors), 1.0),
+    "flat": (lambda vectors, _: Flat(vectors), 1.0),
+    "reloaded": (reloaded, 1.0),
+    "inverted": (lambda vectors, _: Inverted(vectors), 0.9),
+}
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nearest(kind: str, bounded: bool, tmp_path: Path) -> None:
+    make, least = KINDS[kind]
+    vectors, reach = tree(700)
+    bounds = Bounds(reach.astype(np.float32), 0) if bounded else None
+    rows = np.arange(0, 700, 7)
+    found = make(vectors, tmp_path).nearest(rows, 12, bounds)
+    wanted = Brute(vectors).nearest(rows, 12, bounds)
+    assert found.shape == wanted.shape
+    hit = [len({*f[f >= 0]} & {*w[w >= 0]}) for f, w in zip(found, wanted, strict=True)]
+    assert sum(hit) >= least * (wanted >= 0).sum()
+    for row, some in zip(rows, found, strict=True):
+        kept = some[some >= 0].tolist()
+        assert len(set(kept)) == len(kept)
+        assert row not in kept
+        assert not bounded or 0 not in kept
+    # Lists are a function of the vectors.
+    np.testing.assert_array_equal(found, make(vectors, tmp_path).nearest(rows, 12, bounds))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [2, 3, 9])
+def test_fewer_than_asked(kind: str, n: int, tmp_path: Path) -> None:
+    vectors, reach = tree(n)
+    finder = KINDS[kind][0](vectors, tmp_path)
+    for row in range(n):
+        assert sorted(finder.nearest(np.array([row]), n - 1)[0]) == [u for u in range(n) if u != row]
+    bounds = Bounds(reach.astype(np.float32), 0)
+    allowed = Brute(vectors).nearest(np.arange(n), n - 1, bounds)
+    found = finder.nearest(np.arange(n), n - 1, bounds)
+    assert [sorted(row) for row in found.tolist()] == [sorted(row) for row in allowed.tolist()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_crowd_of_children_does_not_hide_a_parent(kind: str, tmp_path: Path) -> None:
+    """A base with hundreds of children, one of which has hundreds of its own, nearer to it than the base is."""
+    rng = np.random.default_rng(2)
+    base = np.zeros(48)
+    hub = rng.standard_normal(48)
+    siblings = rng.standard_normal((300, 48))
+    steps = rng.standard_normal((400, 48))
+    # Steps of training are at right angles to what was learned before.
+    own = hub + 0.4 * (steps - np.outer(steps @ hub, hub) / (hub @ hub))
+    vectors = np.vstack([base, 0.5 * hub, hub, siblings, own]).astype(np.float32)
+    reach = (vectors**2).sum(axis=1)
+    found = KINDS[kind][0](vectors, tmp_path).nearest(np.array([2]), 5, Bounds(reach, 0))
+    assert 1 in found[0]
+
+
+def test_large_components_find_the_same_through_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = family_of(crowd(4, 90))
+    monkeypatch.setattr("indexer.solve.DENSE", 8)
+    flat = solve_component(family)
+    monkeypatch.setattr(finders, "WHOLE", 8)
+    assert isinstance(finder_of(np.zeros((9, 4), np.float32)), Inverted)
+    inverted = solve_component(family)
+    assert inverted.recall is not None
+    assert inverted.recall > 0.95
+    assert measure_large(family).recall == inverted.recall
+    found = {edge.child_id: edge.parent_id for edge in flat.edges}
+    assert np.mean([found.get(edge.child_id) == edge.parent_id for edge in inverted.edges]) > 0.95
