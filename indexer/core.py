@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.combination import Combination
+from indexer.cue_memory import CueMemory
 from indexer.cues import measure_cues
 from indexer.distance import Pairs, measure_pairs, normalised
 from indexer.family import Family
@@ -46,7 +47,7 @@ class Core:
     """Row -> what it was merged from."""
     prior: NDArray[np.float64]
     """(n + 1) x n: what equal tensors, ranks and metadata add to the cost of each edge and, in the last row, root."""
-    cues: Callable[[int, int], dict[str, float]]
+    cues: CueMemory
     """Direction cues of a pair of rows, measured once."""
 
 
@@ -76,7 +77,9 @@ def find_core(
     family = tree.take(rows)
     inside = squared[np.ix_(rows, rows)]
     prior = inheritance_costs(family) + rank_costs(family, inside) + (0.0 if claimed is None else claimed)
-    return Core(family, inside, find_merges(family, inside, memo=memo), prior, family_cues(family))
+    memo = memo or Memo()
+    cues = CueMemory(family, family_cues(family), memo)
+    return Core(family, inside, find_merges(family, inside, memo=memo), prior, cues)
 
 
 def family_cues(family: Family) -> Callable[[int, int], dict[str, float]]:

@@ -41,7 +41,7 @@ class CueMemory:
         self._asked.setdefault(v, {})[key] = told
         return dict(zip(_NAMES, np.frombuffer(told).tolist(), strict=True))
 
-    def keep(self, rows: Iterable[int]) -> None:
+    def keep(self, rows: Iterable[int] = ()) -> None:
         """Note what was asked; if nothing was, what is known of these rows from the last time."""
         contents = self._family.content_hashes
         if not self._asked:

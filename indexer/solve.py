@@ -125,6 +125,8 @@ def solve_component(
         ids = inner.model_ids.tolist()
         told = infer_stages(inner, ancestry.parent, inside, lambda _, child: falls.get(ids[child], 0.0))
         stage = dict(zip(ids, told, strict=True))
+        if isinstance(core, Core):
+            core.cues.keep()
         pairs = nearest_pairs(tree, measured.pairs)
     edges += copy_edges(family, metadata)
     stages = all_stages(family.model_ids.tolist(), stage, edges)
