@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 __all__ = ["in_own_process", "peak_mb", "resident_mb"]
 
+_EVERY_S = 0.2
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -35,7 +38,48 @@ def resident_mb() -> float:
 
 
 def in_own_process(step: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> tuple[T, float]:
-    """What `step` returns, and the peak memory in MB of the fresh process that it ran in."""
+    """What `step` returns, and the peak memory in MB of the fresh process that it ran in, with what that started."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        result = pool.submit(step, *arguments, **named).result()
-        return result, pool.submit(peak_mb).result()
+        with _Watched(pool.submit(os.getpid).result()) as watched:
+            result = pool.submit(step, *arguments, **named).result()
+        return result, max(watched.peak, pool.submit(peak_mb).result())
+
+
+class _Watched:
+    """Looks at a process and its descendants a few times a second: what they hold at once is no one process's peak."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0.0
+        self._pid = pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(_EVERY_S):
+            self.peak = max(self.peak, sum(_resident_mb(pid) for pid in _family_of(self._pid)))
+
+
+def _family_of(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for each in found:
+        try:
+            found += map(int, Path(f"/proc/{each}/task/{each}/children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, IndexError):
+        return 0.0
