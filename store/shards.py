@@ -200,12 +200,28 @@ def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names, wanted: Colle
             else:
                 ids = np.fromiter(wanted, np.int64, len(wanted))
                 ids.sort()
-                groups = [at for at in range(file.num_row_groups) if _may_hold(file.metadata.row_group(at), ids)]
-                table = file.read_row_groups(groups, columns=present)
-                table = table.filter(pa.compute.is_in(table.column("model_id"), pa.array(ids)))
+                groups = _groups(file, ids)
+                table = _of_models(file.read_row_groups(groups, columns=present), ids)
+                found = pa.compute.count_distinct(table.column("model_id")).as_py()
+                if found < len(ids) and len(groups) < file.num_row_groups:
+                    table = _of_models(file.read(columns=present), ids)
             return _as_now(table) if version == "1" and "elements" in columns else table
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StopError(f"{path}: the shard cannot be read ({error}); delete it and index its source again") from error
+
+
+def _groups(file: Any, ids: NDArray[np.int64]) -> list[int]:
+    """The row groups that may hold the models of these ids (sorted), by their statistics, and the ones beside each.
+
+    Statistics have no checksum: where one of them lies, it must not hide a part of a model. Whoever misses a whole one
+    reads everything.
+    """
+    likely = [at for at in range(file.num_row_groups) if _may_hold(file.metadata.row_group(at), ids)]
+    return sorted({near for at in likely for near in (at - 1, at, at + 1) if 0 <= near < file.num_row_groups})
+
+
+def _of_models(table: Any, ids: NDArray[np.int64]) -> Any:
+    return table.filter(pa.compute.is_in(table.column("model_id"), pa.array(ids)))
 
 
 def _may_hold(group: Any, ids: NDArray[np.int64]) -> bool:
