@@ -51,7 +51,8 @@ def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     with Workers(2) as workers:
         solve_all(tasks(), workers, SilentProgress())
         pids = list(workers.pool._processes)
-        os.kill(pids[0], signal.SIGKILL)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         with pytest.raises(StopError, match="--jobs 1"):
             solve_all(tasks(), workers, SilentProgress())
     assert not any(alive(pid) for pid in pids)
