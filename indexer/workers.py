@@ -79,9 +79,13 @@ class Workers:
         if self._pool is None or self._alive is None:
             return
         if kind is not None:
-            # Whoever stops a run does not wait for a large tree.
+            # Whoever stops a run does not wait for a large tree. And a task that is half handed over to a process that
+            # was killed would be waited for without end (CPython 94777), were the queue left open.
             self._alive.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            queue = getattr(self._pool, "_call_queue", None)
+            if queue is not None:
+                queue._reader.close()
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
         self._alive.close()
 
 

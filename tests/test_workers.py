@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ import pytest
 from indexer.metadata import Metadata
 from indexer.solve import split
 from indexer.workers import Task, Workers, solve_all
-from store.errors import StopError
 from store.progress import SilentProgress
 from tests.grown import family_of, grow, start
 
@@ -44,18 +42,6 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (one.edges, one.pairs, one.merges, one.stages, dict(one.memory)) == (
             other.edges, other.pairs, other.merges, other.stages, dict(other.memory),
         )  # fmt: skip
-
-
-def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.workers.LEAST", 1)
-    with Workers(2) as workers:
-        solve_all(tasks(), workers, SilentProgress())
-        pids = list(workers.pool._processes)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        with pytest.raises(StopError, match="--jobs 1"):
-            solve_all(tasks(), workers, SilentProgress())
-    assert not any(alive(pid) for pid in pids)
 
 
 _PARENT = """
