@@ -7,10 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Final
 
 import numpy as np
@@ -30,8 +29,6 @@ LEAST: Final = 1_000
 """Models beside the largest component that other processes are worth: starting one takes as long as some hundred."""
 _REMEMBERED: Final = 0.2
 """What a model costs of which answers are remembered, beside one that is new."""
-_AHEAD: Final = 2
-"""Tasks a process that are handed out before one is done: no more of the families are held twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,65 +52,70 @@ class Task:
 class Workers:
     """At most `count` processes, started when they are first needed and ended with the `with` block.
 
-    They end with this process too, however it ends: each waits for the other end of a pipe to close.
+    Each has a pipe of its own, and a task is handed over only where one is waited for: so whichever end dies, the other
+    finds its pipe closed. (A pool's shared queue can stall when a process is killed while it is read.)
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool: ProcessPoolExecutor | None = None
-        self._alive: Connection | None = None
+        self.started: dict[Connection, BaseProcess] = {}
 
-    @property
-    def pool(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Not forked: the database and BLAS have threads.
-            context = multiprocessing.get_context("spawn")
-            ends, self._alive = context.Pipe(duplex=False)
-            self._pool = ProcessPoolExecutor(self.count, context, _begin, (ends,))
-        return self._pool
+    def start(self) -> None:
+        """All of them, if there is none yet."""
+        # Not forked: the database and BLAS have threads.
+        context = multiprocessing.get_context("spawn")
+        while len(self.started) < self.count:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()
+            self.started[ours] = process
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._pool is None or self._alive is None:
-            return
-        if kind is not None:
-            # Whoever stops a run does not wait for a large tree. And a task that is half handed over to a process that
-            # was killed would be waited for without end (CPython 94777), were the queue left open.
-            self._alive.close()
-            queue = getattr(self._pool, "_call_queue", None)
-            if queue is not None:
-                queue._reader.close()
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
-        self._alive.close()
+        for connection, process in self.started.items():
+            connection.close()
+            if kind is not None:
+                # Whoever stops a run does not wait for a large tree.
+                process.kill()
+        for process in self.started.values():
+            process.join()
 
 
-def _begin(alive: Connection) -> None:
-    """In a new process: leave Ctrl-C to the one that started it, and end with it."""
+def _serve(connection: Connection) -> None:
+    """In a new process: solve what comes, until nothing can come any more."""
+    # Ctrl-C is for the one that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
-
-    def watch() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
         try:
-            alive.recv_bytes()
+            tasks: list[Task] = connection.recv()
         except (EOFError, OSError):
-            os._exit(1)
+            return
+        answer: list[Component] | Exception
+        try:
+            answer = [task.solve() for task in tasks]
+        except Exception as error:  # noqa: BLE001 - raised by the one that waits for it
+            answer = error
+        connection.send(answer)
 
-    threading.Thread(target=watch, daemon=True).start()
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def solve_all(tasks: Sequence[Task], workers: Workers, progress: Progress) -> list[Component]:
     """The components of the tasks, in their order. Raises StopError when a process is killed."""
     found: dict[int, Component] = {}
-    try:
-        for at, component in _solved(tasks, workers):
-            found[at] = component
-            progress.advance(0, f"{len(found):,} of {len(tasks):,} trees")
-    except BrokenProcessPool as error:
-        raise StopError(
-            "a process that recovered trees was killed, perhaps for want of memory; run it again with --jobs 1"
-        ) from error
+    for at, component in _solved(tasks, workers):
+        found[at] = component
+        progress.advance(0, f"{len(found):,} of {len(tasks):,} trees")
     return [found[at] for at in range(len(tasks))]
 
 
@@ -125,13 +127,26 @@ def _solved(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, Comp
         for at in order:
             yield at, tasks[at].solve()
         return
-    running: dict[Future[list[Component]], list[int]] = {}
-    for batch in _batches(tasks, order, sum(len(task.rows) for task in tasks) // (8 * workers.count)):
-        running[workers.pool.submit(_solve, [tasks[at].alone() for at in batch])] = batch
-        if len(running) >= _AHEAD * workers.count:
-            yield from _done(running)
-    while running:
-        yield from _done(running)
+    batches = _batches(tasks, order, sum(len(task.rows) for task in tasks) // (8 * workers.count))
+    workers.start()
+    idle, busy = list(workers.started), dict[Connection, list[int]]()
+    while True:
+        try:
+            for connection, batch in zip(idle, batches, strict=False):
+                connection.send([tasks[at].alone() for at in batch])
+                busy[connection] = batch
+            if not busy:
+                return
+            idle = [each for each in wait(list(busy)) if isinstance(each, Connection)]
+            answers = [connection.recv() for connection in idle]
+        except (EOFError, OSError) as error:
+            raise StopError(
+                "a process that recovered trees was killed, perhaps for want of memory; run it again with --jobs 1"
+            ) from error
+        for connection, answer in zip(idle, answers, strict=True):
+            if isinstance(answer, Exception):
+                raise answer
+            yield from zip(busy.pop(connection), answer, strict=True)
 
 
 def _batches(tasks: Sequence[Task], order: Iterable[int], models: int) -> Iterator[list[int]]:
@@ -146,12 +161,3 @@ def _batches(tasks: Sequence[Task], order: Iterable[int], models: int) -> Iterat
             batch, held = [], 0
     if batch:
         yield batch
-
-
-def _solve(tasks: list[Task]) -> list[Component]:
-    return [task.solve() for task in tasks]
-
-
-def _done(running: dict[Future[list[Component]], list[int]]) -> Iterator[tuple[int, Component]]:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        yield from zip(running.pop(future), future.result(), strict=True)

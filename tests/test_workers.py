@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from indexer.metadata import Metadata
 from indexer.solve import split
 from indexer.workers import Task, Workers, solve_all
+from store.errors import StopError
 from store.progress import SilentProgress
 from tests.grown import family_of, grow, start
 
@@ -44,9 +48,44 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_process_that_is_killed_is_told(busy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two tasks, or while it solves one: a run stops with one line, and no process is left."""
+    monkeypatch.setattr("indexer.workers.LEAST", 1)
+    given = tasks()
+    with Workers(2) as workers:
+        solve_all(given, workers, SilentProgress())
+        pids = [process.pid or 0 for process in workers.started.values()]
+
+        class Kills(SilentProgress):
+            def advance(self, n: int = 1, note: str = "") -> None:
+                kill_all(pids)
+
+        if not busy:
+            kill_all(pids)
+        with pytest.raises(StopError, match="--jobs 1"):
+            solve_all(given * 5, workers, Kills() if busy else SilentProgress())
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_bug_in_a_process_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.workers.LEAST", 1)
+    given = tasks()
+    wrong = replace(given[0], metadata=Metadata((), ()))
+    with pytest.raises(IndexError), Workers(2) as workers:
+        solve_all([*given, wrong], workers, SilentProgress())
+
+
+def kill_all(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 _PARENT = """
 import sys
 from indexer import workers
+from store.errors import StopError
 from store.progress import SilentProgress
 from tests.test_workers import tasks
 
@@ -54,7 +93,7 @@ workers.LEAST = 1
 if __name__ == "__main__":
     with workers.Workers(2) as crew:
         workers.solve_all(tasks(), crew, SilentProgress())
-        print(*crew.pool._processes, flush=True)
+        print(*(process.pid for process in crew.started.values()), flush=True)
         sys.stdin.read()
 """
 
