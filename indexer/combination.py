@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 __all__ = ["BITS", "TOLERANCES", "Combination", "Fit", "explained", "fit_linear", "misses", "solve", "units"]
 
 BITS: Final = (23, 10, 7)
-"""Bits of the fraction at each of `indexer.family.PRECISIONS`."""
+"""Bits of the fraction at each of `indexer.samples.PRECISIONS`."""
 _LEAST_EXPONENT: Final = (-126, -14, -126)
 
 TOLERANCES: Final = ((1.0, 4.0), (0.52, 1.6), (0.52, 1.6))

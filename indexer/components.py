@@ -25,7 +25,7 @@ LEAST_SHARED = 0.25
 _BLOCK = 1024
 
 
-def find_components(family: Family, rows: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
+def find_components(family: Family, rows: NDArray[np.float32] | None = None) -> NDArray[np.int64]:
     """Component label of each model, length n, numbered by the first member in the family's order.
 
     Two models are related when their mean correlation is at least RELATED; a component is what relatives of relatives
@@ -53,7 +53,7 @@ def are_related(family: Family, a: NDArray[np.int64], b: NDArray[np.int64]) -> N
 
 
 def _relatives(
-    family: Family, rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]
+    family: Family, rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     weights = np.sqrt(family.elements)
     both = (family.present[a] & family.present[b]) @ weights
@@ -64,7 +64,7 @@ def _relatives(
 
 
 def _related(
-    family: Family, rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]
+    family: Family, rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     found = _relatives(family, rows, a, b)
     return a[found], b[found]

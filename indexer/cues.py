@@ -55,7 +55,7 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     """All cues of the pair of rows a -> b. Antisymmetric: those of b -> a are the negatives."""
     shared = family.present[a] & family.present[b]
     precision = int(max(family.precision[a], family.precision[b]))
-    x, y = family.samples_at(precision)[[a, b]]
+    x, y = family.samples.at(precision, [a, b])
     difference = y - x
     starts = family.starts[:-1]
     counts = np.diff(family.starts).astype(np.float64)

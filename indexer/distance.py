@@ -44,7 +44,7 @@ class Pairs:
     equal: NDArray[np.float64]
 
 
-def normalised(family: Family, form: SketchFormat | None = None) -> NDArray[np.float64]:
+def normalised(family: Family, form: SketchFormat | None = None) -> NDArray[np.float32]:
     """n x M: samples centred and scaled tensor by tensor, so that an inner product of two rows is the mean over
     tensors, weighted by sqrt(elements), of their correlation.
 
@@ -52,17 +52,17 @@ def normalised(family: Family, form: SketchFormat | None = None) -> NDArray[np.f
     weight the middle of a kernel has, and that is no kinship.
     """
     seed = (form or SketchFormat()).seed
-    parts = []
+    rows = np.empty(family.samples.shape, np.float32)
     weights = np.sqrt(family.elements)
-    for tensor, weight in zip(family.measured, weights, strict=True):
+    for tensor, weight, first, last in zip(family.measured, weights, family.starts, family.starts[1:], strict=False):
         centred = _centre(tensor, seed)
         size = np.sqrt((centred**2).sum(axis=1, keepdims=True))
-        parts.append(centred / np.where(size > 0, size, 1.0) * np.sqrt(weight / weights.sum()))
-    return np.concatenate(parts, axis=1)
+        rows[:, first:last] = centred / np.where(size > 0, size, 1.0) * np.sqrt(weight / weights.sum())
+    return rows
 
 
 def _centre(tensor: TensorColumn, seed: int) -> NDArray[np.float64]:
-    x = tensor.samples
+    x = tensor.samples[:]
     small = [axis for axis, size in enumerate(tensor.shape) if 1 < size <= _SMALL_AXIS]
     if len(tensor.shape) < 3 or not 1 <= len(small) <= _KERNEL_AXES:
         return np.asarray(x - x.mean(axis=1, keepdims=True))
@@ -74,47 +74,50 @@ def _centre(tensor: TensorColumn, seed: int) -> NDArray[np.float64]:
     return np.asarray(x - (x @ one / np.maximum(count, 1)) @ one.T)
 
 
-def correlations(rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+def correlations(rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
     """Inner products of pairs of rows of `normalised`, length P."""
     return np.asarray(_dots(rows, a, b))
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _dots(rows: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+def _dots(rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
     out = np.empty(a.size)
     for p in range(a.size):
         x = rows[a[p]]
         y = rows[b[p]]
         total = 0.0
         for j in range(x.size):
-            total += x[j] * y[j]
+            total += np.float64(x[j]) * np.float64(y[j])
         out[p] = total
     return out
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _squared(
-    samples: NDArray[np.float64],
+    samples: NDArray[Any],
+    rows: NDArray[np.int64],
     starts: NDArray[np.int64],
     elements: NDArray[np.float64],
     present: NDArray[np.bool_],
     a: NDArray[np.int64],
     b: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimated squared L2 over shared tensors, and the number of values in them. Differences are taken before
-    squaring: norms and inner products would cancel in a family whose members differ by 1e-3."""
+    """Estimated squared L2 over shared tensors, and the number of values in them; a model's samples are at `rows`.
+
+    Differences are taken before squaring: norms and inner products would cancel in a family whose members differ by
+    1e-3."""
     total = np.zeros(a.size)
     values = np.zeros(a.size)
     for p in range(a.size):
-        x = samples[a[p]]
-        y = samples[b[p]]
+        x = samples[rows[a[p]]]
+        y = samples[rows[b[p]]]
         for t in range(elements.size):
             if present[a[p], t] and present[b[p], t]:
                 u = x[starts[t] : starts[t + 1]]
                 v = y[starts[t] : starts[t + 1]]
                 part = 0.0
                 for j in range(u.size):
-                    d = u[j] - v[j]
+                    d = np.float64(u[j]) - np.float64(v[j])
                     part += d * d
                 total[p] += part * elements[t] / u.size
                 values[p] += elements[t]
@@ -131,13 +134,19 @@ def squared_distances(
     for level in np.unique(precision):
         at = precision == level
         squared[at], values[at] = _squared(
-            family.samples_at(int(level)), family.starts, family.elements, family.present, a[at], b[at]
+            family.samples.rounded(int(level)),
+            family.samples.rows,
+            family.starts,
+            family.elements,
+            family.present,
+            a[at],
+            b[at],
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(values > 0, squared * (family.elements.sum() / values), np.inf), values
 
 
-def measure_pairs(family: Family, rows: NDArray[np.float64], a: NDArray[Any], b: NDArray[Any]) -> Pairs:
+def measure_pairs(family: Family, rows: NDArray[np.float32], a: NDArray[Any], b: NDArray[Any]) -> Pairs:
     """Measure pairs (a[i], b[i]) of rows of the family; `rows` is `normalised(family)`."""
     a = np.asarray(a, np.int64)
     b = np.asarray(b, np.int64)

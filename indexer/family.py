@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-__all__ = ["PRECISIONS", "Family", "TensorColumn"]
+from indexer.samples import Samples, side_by_side
 
-PRECISIONS: Final[tuple[Any, ...]] = (None, np.float16, ml_dtypes.bfloat16)
-"""From long to short: float32 and float64 (never rounded), float16, bfloat16."""
+__all__ = ["Family", "TensorColumn"]
 
-
-_FIRST: Final = 64
-_OTHERS: Final = 0.001
-"""Share of a model's values that may need more digits than its precision has."""
 _BY_ROW: Final = ("content_keys", "precision", "present", "norms", "kurtosis", "zeros", "hashes")
 """What `take` need not work out again: arrays of n rows."""
-
-
-def _rounded(samples: NDArray[np.float64], dtype: Any) -> NDArray[np.float64]:
-    with np.errstate(over="ignore"):
-        return np.asarray(samples.astype(dtype).astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +26,7 @@ class TensorColumn:
     name: str
     shape: tuple[int, ...]
     role: str
-    samples: NDArray[np.float64]
+    samples: Samples
     """n x m."""
     present: NDArray[np.bool_]
     sum_squares: NDArray[np.float64]
@@ -94,9 +83,11 @@ class Family:
         return weights or tuple(t for t in self.tensors if t.role in ("vector", "embedding")) or self.tensors
 
     @cached_property
-    def samples(self) -> NDArray[np.float64]:
+    def samples(self) -> Samples:
         """n x M: the samples of the measured tensors, side by side."""
-        return np.concatenate([t.samples for t in self.measured], axis=1)
+        if not self.measured:
+            return Samples(np.zeros((len(self), 0), np.float32))
+        return side_by_side([t.samples for t in self.measured])
 
     @cached_property
     def content_keys(self) -> NDArray[np.uint8]:
@@ -106,33 +97,9 @@ class Family:
 
     @cached_property
     def precision(self) -> NDArray[np.int64]:
-        """n: the shortest float that holds a model's values, as an index into PRECISIONS. Read from the values, not
-        from the dtype: many a bfloat16 model was saved as float32."""
-        result = np.zeros(len(self), np.int64)
-        first = self.samples[:, :_FIRST]
-        for level, dtype in enumerate(PRECISIONS):
-            if dtype is not None:
-                # Most are told by their first values: so many of those that differ are too many already.
-                rows = np.flatnonzero(
-                    (_rounded(first, dtype) != first).sum(axis=1) <= _OTHERS * self.samples.shape[1] + 1
-                )
-                samples = self.samples[rows]
-                result[rows[(_rounded(samples, dtype) != samples).mean(axis=1) <= _OTHERS]] = level
-        return result
-
-    def samples_at(self, precision: int) -> NDArray[np.float64]:
-        """n x M: the samples rounded to a precision. Two models compare at the shorter one's: rounding is no training,
-        and all children saved in bfloat16 share that of their float32 parent's values."""
-        dtype = PRECISIONS[precision]
-        if dtype is None:
-            return self.samples
-        if precision not in self._at_precision:
-            self._at_precision[precision] = _rounded(self.samples, dtype)
-        return self._at_precision[precision]
-
-    @cached_property
-    def _at_precision(self) -> dict[int, NDArray[np.float64]]:
-        return {}
+        """n: the shortest float that holds a model's values, as an index into `indexer.samples.PRECISIONS`. Read from
+        the values, not from the dtype: many a bfloat16 model was saved as float32."""
+        return self.samples.precisions()
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -174,18 +141,19 @@ class Family:
         """n x T: content hashes."""
         return np.array([t.hashes for t in self.measured], object).T
 
-    def held(self) -> Family:
-        """The family without tensors that none of its models has: what it is does not depend on models elsewhere."""
-        if all(t.present.any() for t in self.tensors):
-            return self
-        return replace(self, tensors=tuple(t for t in self.tensors if t.present.any()))
+    def alone(self) -> Family:
+        """The family by itself, without tensors that none of its models has: what it is does not depend on models
+        elsewhere, nor is more held than what its own have."""
+        kept = tuple(t for t in self.tensors if t.present.any())
+        same = self if len(kept) == len(self.tensors) else replace(self, tensors=kept)
+        return same._with(same.samples.alone(), Samples.alone)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Family:
         """The family of some of the models, in the given order."""
         at = np.asarray(rows, np.int64)
         if len(at) == len(self) and np.array_equal(at, np.arange(len(self))):
             return self
-        samples = self.samples[at] if self.measured else np.zeros((len(at), 0))
+        samples = self.samples.take(at)
         taken = Family(
             self.architecture,
             self.model_ids[at],
@@ -204,28 +172,42 @@ class Family:
 
     def joined(self) -> Family:
         """The same, with the samples of measured tensors held once: columns of `samples`."""
-        if not self.tensors:
-            return self
-        samples = self.samples
-        columns = zip(self.tensors, self._views(samples), strict=True)
-        same = replace(self, tensors=tuple(t if own is None else replace(t, samples=own) for t, own in columns))
+        return self._with(self.samples, lambda samples: samples)
+
+    def _with(self, samples: Samples, others: Callable[[Samples], Samples]) -> Family:
+        """The same with these samples, and with what `others` makes of those of each tensor that is not measured."""
+        views = zip(self.tensors, self._views(samples), strict=True)
+        made = (replace(t, samples=others(t.samples) if own is None else own) for t, own in views)
+        same = replace(self, tensors=tuple(made))
         same.__dict__["samples"] = samples
         return same
 
-    def _views(self, samples: NDArray[np.float64]) -> list[NDArray[np.float64] | None]:
-        """Of each tensor its columns in an array like `samples`, None for those that are not measured."""
-        spans = zip(self.measured, self.starts[:-1], self.starts[1:], strict=True)
-        views = {t.name: samples[:, first:last] for t, first, last in spans}
+    def _views(self, samples: Samples) -> list[Samples | None]:
+        """Of each tensor its columns in samples like `samples`, None for those that are not measured."""
+        spans = zip(self.measured, self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
+        views = {t.name: samples.columns(first, last) for t, first, last in spans}
         return [views.get(t.name) for t in self.tensors]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: each sample once, and nothing that can be worked out again."""
+        bare = self._with(Samples(np.zeros((len(self), 0), np.float32)), lambda samples: samples)
+        told = {field.name: getattr(bare, field.name) for field in fields(bare)}
+        return {**told, "samples": self.samples, "starts": self.starts}
 
-def _taken(t: TensorColumn, at: NDArray[np.int64], samples: NDArray[np.float64] | None) -> TensorColumn:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        whole = self.joined().__dict__
+        self.__dict__.clear()
+        self.__dict__.update(whole)
+
+
+def _taken(t: TensorColumn, at: NDArray[np.int64], samples: Samples | None) -> TensorColumn:
     """Some rows of a column, of which `samples` may be there already."""
     return TensorColumn(
         t.name,
         t.shape,
         t.role,
-        t.samples[at] if samples is None else samples,
+        t.samples.take(at) if samples is None else samples,
         t.present[at],
         t.sum_squares[at],
         t.mean[at],

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family, TensorColumn
+from indexer.samples import Samples
 from store.dtypes import DTYPES
 from store.records import TensorSketch
 
@@ -54,7 +55,7 @@ def make_family(
                 name=name,
                 shape=next(iter(rows.values())).shape,
                 role=roles[name],
-                samples=samples,
+                samples=Samples.of(samples),
                 present=np.array([row in rows for row in range(n)]),
                 sum_squares=scale * _scalar(rows, n, "sum_squares"),
                 mean=_scalar(rows, n, "mean"),

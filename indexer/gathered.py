@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.family import Family, TensorColumn
+from indexer.samples import Samples
 from store.dtypes import DTYPES
 
 __all__ = ["COLUMNS", "gather_family"]
@@ -120,7 +121,7 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
         name=name,
         shape=tuple(first.table.column("shape")[at].as_py()),
         role=role,
-        samples=_samples(n, parts, np.array(dtypes)),
+        samples=Samples.of(_samples(n, parts, np.array(dtypes))),
         present=present,
         sum_squares=scale * told["sum_squares"],
         mean=told["mean"],

@@ -33,6 +33,9 @@ LISTED: Final = 32
 """Nearest that are measured of each model."""
 SAMPLED: Final = 16
 """Models of a component whose lists are compared with all distances."""
+_LIKELY: Final = 8
+"""Those that a product in float32 calls likeliest, which are measured in float64."""
+_BLOCK: Final = 256
 CENTRAL: Final = 64
 """Most central models, first first, among which merges look for a base."""
 
@@ -90,16 +93,22 @@ def _measure(family: Family) -> Callable[[Ints, Ints], Floats]:
     return lambda a, b: squared_distances(family, a, b)[0]
 
 
-def _correlated(tree: Family, rows: Floats) -> Sparse:
+def _correlated(tree: Family, rows: NDArray[np.float32]) -> Sparse:
     """Correlations of what is stored in eight bits with the others that it correlates with most."""
     m = len(tree)
     short = short_rows(tree)
     other = np.flatnonzero(~short)
     eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
     best, values = np.zeros(len(eight), np.int64), np.zeros(len(eight))
-    for at, row in enumerate(eight):
-        told = correlations(rows, np.full(other.size, row), other)
-        best[at], values[at] = other[np.argmax(told)], told.max()
+    for first in range(0, len(eight), _BLOCK):
+        block = eight[first : first + _BLOCK]
+        likely = rows[block] @ rows.T
+        likely[:, short] = -np.inf
+        k = min(_LIKELY, other.size)
+        near = np.sort(np.argpartition(-likely, k - 1, axis=1)[:, :k], axis=1)
+        told = correlations(rows, np.repeat(block, k), near.reshape(-1)).reshape(near.shape)
+        at = np.arange(len(block))
+        best[first + at], values[first + at] = near[at, np.argmax(told, axis=1)], told.max(axis=1)
     return Sparse(m, eight, best, values, diagonal=1.0, unknown=-np.inf)
 
 

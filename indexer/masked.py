@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -86,8 +86,16 @@ def _story(family: Family, near: Relatives, at: NDArray[np.int64]) -> _Story | N
     """The base and parts that cover most, by the coordinates `at`."""
     tensor = np.searchsorted(family.starts, at, side="right") - 1
     tolerance = TOLERANCES[near.precision][1]
+    rows = family.samples.rows
     away, moved = _in_units(
-        family.samples, near.row, near.candidates, at, near.unit, tensor, len(family.elements), tolerance
+        family.samples.held,
+        rows[near.row],
+        rows[near.candidates],
+        at,
+        near.unit,
+        tensor,
+        len(family.elements),
+        tolerance,
     )
     # A tensor that is one relative's as a whole says nothing: a mask goes through a tensor, freezing goes around it.
     through = np.asarray(moved.all(axis=0))[tensor]
@@ -107,7 +115,7 @@ def _story(family: Family, near: Relatives, at: NDArray[np.int64]) -> _Story | N
 
 @njit(cache=True, nogil=True)
 def _in_units(
-    samples: NDArray[np.float64],
+    samples: NDArray[Any],
     row: int,
     candidates: NDArray[np.int64],
     at: NDArray[np.int64],
@@ -121,7 +129,7 @@ def _in_units(
     moved = np.zeros((candidates.size, tensors), np.bool_)
     for i in range(candidates.size):
         for j in range(at.size):
-            value = (samples[row, at[j]] - samples[candidates[i], at[j]]) / unit[at[j]]
+            value = (np.float64(samples[row, at[j]]) - np.float64(samples[candidates[i], at[j]])) / unit[at[j]]
             away[i, j] = value
             if not abs(value) <= tolerance:
                 moved[i, tensor[j]] = True

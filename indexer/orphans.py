@@ -112,7 +112,7 @@ def steady(family: Family, parent: NDArray[np.int64]) -> Family:
     scale = family.elements / np.diff(family.starts)
     for child in np.flatnonzero(parent >= 0):
         pair = [int(parent[child]), int(child)]
-        x, y = family.samples_at(int(family.precision[pair].max()))[pair]
+        x, y = family.samples.at(int(family.precision[pair].max()), pair)
         change = np.add.reduceat((x - y) ** 2, family.starts[:-1]) * scale
         size = family.norms[pair].sum(axis=0)
         share = np.where(family.present[pair].all(axis=0) & (size > 0), change / np.where(size > 0, size, 1.0), 0.0)

@@ -110,7 +110,7 @@ def l_ft(family: Family) -> NDArray[np.float64]:
         here = tensor.present
         low, high = tensor.minimum[here].min(), tensor.maximum[here].max()
         if high > low:
-            largest = layer_differences(tensor.samples)[0] * np.outer(here, here)
+            largest = layer_differences(tensor.samples[:])[0] * np.outer(here, here)
             distance = np.maximum(distance, largest / (high - low))
     return distance
 
@@ -138,7 +138,7 @@ def l_1(family: Family) -> NDArray[np.float64]:
     values = np.zeros_like(total)
     for tensor in family.measured:
         both = np.outer(tensor.present, tensor.present)
-        total += layer_differences(tensor.samples)[1] * both * (tensor.elements / tensor.samples.shape[1])
+        total += layer_differences(tensor.samples[:])[1] * both * (tensor.elements / tensor.samples.shape[1])
         values += tensor.elements * both
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.where(values > 0, total * (family.elements.sum() / values), np.inf)

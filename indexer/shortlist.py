@@ -29,7 +29,7 @@ def layout_of(family: Family) -> dict[str, int]:
     }
 
 
-def thinned(family: Family, rows: NDArray[np.float64], layout: Mapping[str, int] | None = None) -> NDArray[np.float32]:
+def thinned(family: Family, rows: NDArray[np.float32], layout: Mapping[str, int] | None = None) -> NDArray[np.float32]:
     """n x D: a prefix of each tensor's normalised samples, each row of length 1 or 0.
 
     `layout` is that of a larger family, D its sum; tensors that this one has not are zeros.

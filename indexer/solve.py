@@ -83,8 +83,9 @@ def solve_component(
     answers that were found before, as of `indexer.memo`: with or without them the result is the same.
     Components of more than `dense` models (DENSE unless told) are solved by neighbourhoods.
     """
-    family = family.held()
-    memo = Memo(stored, "\n".join(f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors))
+    family = family.alone()
+    held = [f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors]
+    memo = Memo(stored, "\n".join([*held, str(family.samples.held.dtype)]))
     copies = group_copies(family, metadata)
     originals = np.array(list(copies), np.int64)
     tree = family.take(originals)

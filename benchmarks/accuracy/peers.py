@@ -119,7 +119,7 @@ def _ward(family: Family, clusters: int) -> NDArray[np.int64]:
         return np.zeros(len(family), np.int64)
     # Each layer's mean counts once, whatever its size.
     scale = np.repeat(1.0 / np.diff(family.starts), np.diff(family.starts))
-    near = pdist(family.samples * scale, "cityblock")
+    near = pdist(family.samples[:] * scale, "cityblock")
     return np.asarray(fcluster(linkage(near, "ward"), clusters, "maxclust") - 1)
 
 
@@ -145,7 +145,7 @@ def l_ft(family: Family) -> NDArray[np.float64]:
     n = len(family)
     distance = np.zeros((n, n))
     for tensor in _square(family):
-        x = tensor.samples
+        x = tensor.samples[:]
         top = np.full((n, n), -np.inf)
         low = np.inf
         for i in range(n - 1):

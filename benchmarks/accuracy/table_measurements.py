@@ -22,6 +22,7 @@ from benchmarks.accuracy.whole_weights import Descent
 from indexer.family import Family
 from indexer.paper import layer_differences, layer_kind
 from indexer.rank import difference_rank
+from indexer.samples import Samples
 
 __all__ = ["SPAWNED", "Measured", "Ranks", "measure", "rank_workers"]
 
@@ -100,7 +101,7 @@ def measure(split: str, source: str, truth: Descent, family: Family, ranks: Rank
     largest, absolute = np.zeros((T, n, n)), np.zeros((n, n))
     for at, tensor in enumerate(family.measured):
         both = np.outer(tensor.present, tensor.present)
-        top, total = layer_differences(tensor.samples)
+        top, total = layer_differences(tensor.samples[:])
         largest[at] = top * both
         absolute += total * (tensor.elements / tensor.samples.shape[1] * both)
     trees = np.array(truth.tree)
@@ -130,7 +131,11 @@ def _slim(family: Family, tuned: NDArray[np.bool_]) -> Family:
     names = {name for name in names if layer_kind(name) in ("value", "fused")} or names or set(family.projections)
     return replace(
         family,
-        tensors=tuple(replace(t, samples=np.empty((len(family), 0))) for t in family.tensors if t.name in names),
+        tensors=tuple(
+            replace(t, samples=Samples(np.empty((len(family), 0), np.float32)))
+            for t in family.tensors
+            if t.name in names
+        ),
         projections={name: family.projections[name] for name in names},
     )
 
