@@ -30,7 +30,7 @@ from indexer.mdst import minimum_directed_spanning_forest
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import WEIGHTS, RootedTree, root_features
 
-__all__ = ["Ancestry", "Candidates", "candidates", "recover"]
+__all__ = ["Ancestry", "Candidates", "Prior", "candidates", "recover"]
 
 ROOT_ODDS: Final = (-1.5, 2.0)
 """A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
@@ -72,6 +72,22 @@ class Ancestry:
 
 
 @dataclass(frozen=True, slots=True)
+class Prior:
+    """What evidence from elsewhere than distances adds to the costs of edges among n models, as negative
+    log-likelihoods, infinite where it forbids an edge."""
+
+    edges: NDArray[np.float64]
+    """(n + 1) x n: to u -> v; its last row is the cost of v as the root."""
+    adjacent: NDArray[np.float64]
+    """n x n: to u -> v, as much as to v -> u: who is adjacent. It has no say in the root, but for the tree that it
+    chooses: a tree hung from another model that saves some of it has an edge less of a kind, and is no likelier."""
+
+    def take(self, rows: NDArray[np.int64]) -> Prior:
+        """That of some of the models."""
+        return Prior(self.edges[np.ix_(np.append(rows, len(self.adjacent)), rows)], self.adjacent[np.ix_(rows, rows)])
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """What each root that was considered would mean, for R roots of n models."""
 
@@ -87,14 +103,13 @@ class Candidates:
 def recover(
     squared: NDArray[np.float64],
     cues: Cues,
-    prior: NDArray[np.float64] | None = None,
+    prior: Prior | None = None,
     weights: NDArray[np.float64] = WEIGHTS,
 ) -> Ancestry:
     """Parents, confidences and runners-up of one component.
 
-    `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v. `prior` is
-    (n + 1) x n: what evidence from elsewhere adds to the cost of u -> v, as a negative log-likelihood (infinite where
-    it forbids the edge); its last row is the cost of v as the root. `weights` are those of a root's features.
+    `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v.
+    `weights` are those of a root's features.
     Ties go to the lower row: pass rows in a fixed order (by name).
     """
     n = len(squared)
@@ -119,12 +134,13 @@ def recover(
 def candidates(
     squared: NDArray[np.float64],
     cues: Cues,
-    prior: NDArray[np.float64] | None = None,
+    prior: Prior | None = None,
     among: NDArray[np.int64] | None = None,
 ) -> Candidates:
     """All roots that are considered, of `among` where it is given; arguments as of `recover`, at least two models."""
     n = len(squared)
-    prior = np.zeros((n + 1, n)) if prior is None else prior
+    prior = prior or Prior(np.zeros((n + 1, n)), np.zeros((n, n)))
+    certain, beside = prior.edges, prior.edges[:n] + prior.adjacent
     # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
     positive = squared[squared > 0]
     floor = 1e-6 * float(positive.min()) if positive.size else 1.0
@@ -147,14 +163,14 @@ def candidates(
         root: int, odds: NDArray[np.float64], slant: float, of_root: tuple[float, float]
     ) -> NDArray[np.float64]:
         ahead = of_root[0] + of_root[1] * np.log(n)
-        return parent_costs(distances, root, odds, adjacent, ahead, slant) + prior[:n]
+        return parent_costs(distances, root, odds, adjacent, ahead, slant) + beside
 
     def tree(root: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         costs = parental(root, regressed(root, strict=False), SLANT, (0.0, 0.0))
         others = np.delete(np.arange(n), root)
         margins = costs[np.ix_(others, others)].min(axis=0) - costs[root, others]
         costs[root] -= head_start(margins, float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)))
-        return _tree(costs, neighbours, root, prior), costs
+        return _tree(costs, neighbours, root, certain), costs
 
     def judged(root: int) -> tuple[NDArray[np.float64], float]:
         with np.errstate(divide="ignore"):
@@ -163,15 +179,15 @@ def candidates(
         child = np.flatnonzero(first >= 0)
         # A root is judged by the strict order of distances from it: ties would be broken in any root's favour.
         odds = regressed(root, strict=True)
-        parent = _tree(parental(root, odds, 0.0, CANDIDATE_ODDS), neighbours, root, prior)
+        parent = _tree(parental(root, odds, 0.0, CANDIDATE_ODDS), neighbours, root, certain)
         rooted = RootedTree(root, first, float(spanning[first[child], child].sum()), parent, odds)
         child = np.flatnonzero(parent >= 0)
-        claimed = float(prior[parent[child], child].sum()) + float(prior[n, root])
+        claimed = float(certain[parent[child], child].sum()) + float(certain[n, root])
         return root_features(rooted, adjacent, votes, measured), claimed
 
     roots = _candidate_roots(distances, neighbours, against) if among is None else among
     roots = roots[np.isfinite(distances[roots]).all(axis=1)]
-    roots = roots[np.isfinite(prior[n, roots])]
+    roots = roots[np.isfinite(certain[n, roots])]
     features, claimed = zip(*(judged(int(root)) for root in roots), strict=True)
     return Candidates(roots, np.array(features), np.array(claimed), tree)
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.ancestry import Prior
 from indexer.combination import Combination
 from indexer.cue_memory import CueMemory
 from indexer.cues import measure_cues
@@ -45,8 +46,8 @@ class Core:
     """n x n squared distances."""
     merges: Mapping[int, Combination]
     """Row -> what it was merged from."""
-    prior: NDArray[np.float64]
-    """(n + 1) x n: what equal tensors, ranks and metadata add to the cost of each edge and, in the last row, root."""
+    prior: Prior
+    """What equal tensors, ranks and metadata add to the cost of each edge."""
     cues: CueMemory
     """Direction cues of a pair of rows, measured once."""
 
@@ -76,7 +77,8 @@ def find_core(
     rows = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
     family = tree.take(rows)
     inside = squared[np.ix_(rows, rows)]
-    prior = inheritance_costs(family) + rank_costs(family, inside) + (0.0 if claimed is None else claimed)
+    edges = inheritance_costs(family) + (0.0 if claimed is None else claimed)
+    prior = Prior(edges, rank_costs(family, inside))
     memo = memo or Memo()
     cues = CueMemory(family, family_cues(family), memo)
     return Core(family, inside, find_merges(family, inside, memo=memo), prior, cues)

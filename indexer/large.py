@@ -13,13 +13,13 @@ distances from a sample, the members whose content hashes come first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import ROOT_ODDS, TEMPERATURE, Ancestry, candidates
+from indexer.ancestry import ROOT_ODDS, Ancestry, Prior, candidates
+from indexer.chances import Chances, told_by_chances
 from indexer.costs import parent_costs
 from indexer.cue_memory import CueMemory
 from indexer.cues import log_odds
@@ -30,10 +30,10 @@ from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
 from indexer.partial import told_apart
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
-from indexer.roots import FEATURES, WEIGHTS, parents_first, subtree_sizes
+from indexer.roots import FEATURES, WEIGHTS
 from indexer.vicinity import possible_parents
 
-__all__ = ["Chances", "LocalPrior", "recover_large"]
+__all__ = ["LocalPrior", "recover_large"]
 
 PARENTS: Final = 16
 NEAREST: Final = 4
@@ -68,21 +68,12 @@ class LocalPrior(Protocol):
     def told(self, v: int, rows: Ints) -> Floats:
         """k: to u -> v, by equal tensors and metadata."""
 
-    def sampled(self, rows: Ints) -> Floats:
-        """(k + 1) x k: by metadata among k rows, as of `indexer.ancestry.recover`. Where most models are left out,
-        neither ranks nor equal tensors tell who is adjacent."""
+    def sampled(self, rows: Ints) -> Prior:
+        """By metadata among k rows. Where most models are left out, neither ranks nor equal tensors tell who is
+        adjacent."""
 
     def metadata(self, rows: Ints) -> str:
         """All that dates and cards say of k rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chances:
-    """Candidate parents of n models: edges from `tail` to `head` at `cost`."""
-
-    tail: Ints
-    head: Ints
-    cost: Floats
 
 
 def recover_large(
@@ -106,7 +97,7 @@ def recover_large(
     above, _ = possible_parents(family, vectors, PARENTS, reach, root)
     edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
     parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
-    return _ancestry(edges, parent, root, roots, posterior)
+    return told_by_chances(edges, parent, root, roots, posterior)
 
 
 def _roots(
@@ -133,7 +124,12 @@ def _roots(
 
     def judged() -> Floats:
         squared = among_rows(family, rows)
-        told = candidates(squared, lambda u, v: remembered(int(rows[u]), int(rows[v])), prior.sampled(rows), places)
+        told = candidates(
+            squared,
+            lambda u, v: remembered(int(rows[u]), int(rows[v])),
+            prior.sampled(rows),
+            places,
+        )
         return np.concatenate([told.root, told.features @ (weights * _TOLD) - told.claimed])
 
     asked = [*(contents[row] for row in rows), str(places.tolist()), str(weights.tolist()), prior.metadata(rows)]
@@ -243,58 +239,3 @@ def _costs(squared: Floats) -> Floats:
     found = regress(distances, 0)
     odds = either_way(edge_log_odds(found, distances, 0), found, distances, 0)
     return parent_costs(distances, 0, odds, adjacency(distances), 0.0, SLANT)
-
-
-def _ancestry(edges: Chances, parent: Ints, root: int, roots: Ints, posterior: Floats) -> Ancestry:
-    n = len(parent)
-    confidence, runner_up, second = np.ones(n), np.full(n, -1), np.zeros(n)
-    cost = {(int(u), int(v)): float(c) for u, v, c in zip(edges.tail, edges.head, edges.cost, strict=True)}
-    entered, left = _intervals(parent)
-    order = np.argsort(edges.head, kind="stable")
-    starts = np.searchsorted(edges.head[order], np.arange(n + 1))
-    for v in range(n):
-        at = order[starts[v] : starts[v + 1]]
-        if not at.size:
-            continue
-        tails, costs = edges.tail[at], edges.cost[at].copy()
-        below = (entered[tails] >= entered[v]) & (entered[tails] < left[v])
-        for i in np.flatnonzero(below):
-            # A child as parent: the two change places.
-            child = int(tails[i])
-            swapped = cost.get((int(parent[v]), child), np.inf) if parent[child] == v else np.inf
-            costs[i] = costs[i] + swapped - cost[v, child] if np.isfinite(swapped) else np.inf
-        chance = np.exp((costs.min() - costs) / TEMPERATURE)
-        chance /= chance.sum()
-        chosen = int(np.flatnonzero(tails == parent[v])[0])
-        confidence[v] = chance[chosen]
-        chance[chosen] = -1.0
-        other = int(np.argmax(chance))
-        if chance[other] > 0:
-            runner_up[v], second[v] = tails[other], chance[other]
-    confidence *= 1.0 - _turned(parent, roots, posterior)
-    confidence[root] = float(posterior[roots == root].sum())
-    return Ancestry(parent, np.clip(confidence, 0.0, 1.0), runner_up, second)
-
-
-def _turned(parent: Ints, roots: Ints, posterior: Floats) -> Floats:
-    """n: the chance that the edge above each model points the other way, the root being at or below the model."""
-    turned = np.zeros(len(parent))
-    for row, chance in zip(roots.tolist(), posterior, strict=True):
-        while parent[row] >= 0:
-            turned[row] += chance
-            row = int(parent[row])
-    return turned
-
-
-def _intervals(parent: Ints) -> tuple[Ints, Ints]:
-    """Places (first, one past the last) of each node's subtree in a walk that visits parents before children."""
-    n = len(parent)
-    size = subtree_sizes(parent).astype(np.int64)
-    first = np.zeros(n, np.int64)
-    ahead = np.zeros(n, np.int64)
-    for v in parents_first(parent):
-        up = int(parent[v])
-        if up >= 0:
-            first[v] = first[up] + 1 + ahead[up]
-            ahead[up] += size[v]
-    return first, first + size

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.adapter import told_rank
-from indexer.ancestry import Ancestry
+from indexer.ancestry import Ancestry, Prior
 from indexer.combination import Combination
 from indexer.core import family_cues
 from indexer.derived import LEAST_ZEROS, short_rows
@@ -21,7 +21,7 @@ from indexer.large import recover_large
 from indexer.memo import Memo
 from indexer.merge import find_merges
 from indexer.merged_tree import place_merges, trained_from_merge
-from indexer.ranks import EACH, FIRST, NEAREST, UNTOLD
+from indexer.ranks import EACH, FIRST, UNTOLD
 from indexer.roots import WEIGHTS
 from indexer.sparse import Sparse
 from indexer.vicinity import coordinates, nearest_kept, nearest_rows, recall
@@ -181,9 +181,10 @@ class _Prior:
         cost: Floats = CHANGE * (changes - changes.min(initial=0)).astype(np.float64)
         return cost if self._metadata is None else cost + self._metadata.costs(v, rows)
 
-    def sampled(self, rows: Ints) -> Floats:
-        nothing = np.zeros((len(rows) + 1, len(rows)))
-        return nothing if self._metadata is None else self._metadata.take(rows).prior()
+    def sampled(self, rows: Ints) -> Prior:
+        k = len(rows)
+        edges = np.zeros((k + 1, k)) if self._metadata is None else self._metadata.take(rows).prior()
+        return Prior(edges, np.zeros((k, k)))
 
     def metadata(self, rows: Ints) -> str:
         if self._metadata is None:
@@ -195,13 +196,14 @@ class _Prior:
         nothing = np.zeros(len(rows))
         if not self._family.projections:
             return nothing
-        order = np.argsort(squared, kind="stable")[:NEAREST]
-        order = order[squared[order] > 0]
-        first = [told_rank(self._family, int(rows[at]), v) for at in order[:FIRST]]
-        if all(rank is None for rank in first):
+        order = np.argsort(squared, kind="stable")
+        order = order[(squared[order] > 0) & np.isfinite(squared[order])]
+        # The root, which comes first, is asked too: a model's own children may be nearer.
+        first = np.append(order[:FIRST], order[order == 0])
+        known = {at: told_rank(self._family, int(rows[at]), v) for at in first.tolist()}
+        if all(rank is None for rank in known.values()):
             return nothing
         ranks = np.full(len(rows), UNTOLD)
-        ranks[order] = [rank or UNTOLD for rank in first] + [
-            told_rank(self._family, int(rows[at]), v) or UNTOLD for at in order[FIRST:]
-        ]
+        for at in order.tolist():
+            ranks[at] = (known[at] if at in known else told_rank(self._family, int(rows[at]), v)) or UNTOLD
         return EACH * ranks

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import Ancestry, recover
+from indexer.ancestry import Ancestry, Prior, recover
 from indexer.combination import Combination
 from indexer.family import Family
 from indexer.roots import WEIGHTS
@@ -29,7 +29,7 @@ def recover_with_merges(
     squared: NDArray[np.float64],
     cues: Callable[[int, int], dict[str, float]],
     merges: Mapping[int, Combination],
-    prior: NDArray[np.float64] | None = None,
+    prior: Prior | None = None,
     root_weights: NDArray[np.float64] = WEIGHTS,
 ) -> Ancestry:
     """As `recover`, with each merge on its main parent.
@@ -48,7 +48,7 @@ def recover_with_merges(
     inner = recover(
         squared[np.ix_(rows, rows)],
         lambda u, v: cues(int(rows[u]), int(rows[v])),
-        None if prior is None else prior[np.ix_(np.append(rows, n), rows)],
+        None if prior is None else prior.take(rows),
         root_weights,
     )
     return place_merges(n, rows, inner, merges, tuned)

@@ -27,14 +27,14 @@ FIRST: Final = 3
 
 
 def rank_costs(family: Family, squared: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n + 1) x n costs of u -> v, as much as v -> u, from the ranks of their differences; a root has none.
+    """n x n costs of u -> v, as much as v -> u, from the ranks of their differences: they say who is adjacent.
 
-    Being symmetric, they say who is adjacent and leave the root to others. All 0 where no low rank is found.
+    All 0 where no low rank is found.
     """
     n = len(family)
     ranks = np.full((n, n), UNTOLD)
     if not family.projections:
-        return np.zeros((n + 1, n))
+        return np.zeros((n, n))
     known: dict[tuple[int, int], int | None] = {}
 
     def rank(u: int, v: int) -> int | None:
@@ -43,12 +43,18 @@ def rank_costs(family: Family, squared: NDArray[np.float64]) -> NDArray[np.float
             known[pair] = told_rank(family, *pair)
         return known[pair]
 
-    order = np.argsort(squared + np.diag(np.full(n, np.inf)), axis=1, kind="stable")[:, : min(NEAREST, n - 1)]
+    def measure(v: int, others: NDArray[np.int64]) -> None:
+        for u in others.tolist():
+            if 0 < squared[u, v] < np.inf:
+                ranks[u, v] = ranks[v, u] = rank(u, v) or UNTOLD
+
+    order = np.argsort(squared + np.diag(np.full(n, np.inf)), axis=1, kind="stable")[:, : n - 1]
+    near = order[:, :NEAREST]
     for v in range(n):
-        near = [int(u) for u in order[v] if 0 < squared[u, v] < np.inf]
-        if all(rank(u, v) is None for u in near[:FIRST]):
-            continue
-        for u in near:
-            ranks[u, v] = ranks[v, u] = rank(u, v) or UNTOLD
-    costs = EACH * ranks if (ranks < UNTOLD).any() else np.zeros((n, n))
-    return np.concatenate([costs, np.zeros((1, n))])
+        if any(0 < squared[u, v] < np.inf and rank(int(u), v) is not None for u in near[v, :FIRST]):
+            measure(v, near[v])
+    # A model and its base that both have many children are in neither's list.
+    many = np.bincount(near.reshape(-1), minlength=n) >= NEAREST
+    for v in np.flatnonzero((ranks < UNTOLD).any(axis=0)).tolist():
+        measure(v, order[v][many[order[v]]][:NEAREST])
+    return EACH * ranks if (ranks < UNTOLD).any() else np.zeros((n, n))

@@ -43,9 +43,8 @@ def test_costs_are_the_ranks_of_the_whole_differences() -> None:
     models["a-g"] = lora(models["a"], 3, 6)
     family = family_of(models)
     costs = rank_costs(family, measured(family))
-    assert costs.shape == (5, 4)
-    assert (costs[:4] == costs[:4].T).all()
-    assert (costs[4] == 0).all()
+    assert costs.shape == (4, 4)
+    assert (costs == costs.T).all()
     for u, one in enumerate(family.names):
         for v, other in enumerate(family.names):
             if u != v:
@@ -82,3 +81,21 @@ def test_a_rank_beyond_the_projection_is_untold() -> None:
     at = {name: row for row, name in enumerate(family.names)}
     assert costs[at["root"], at["a"]] == EACH * 20
     assert costs[at["a"], at["b"]] == EACH * UNTOLD
+
+
+def test_a_base_finds_a_child_that_has_many_of_its_own() -> None:
+    """Each has more children nearer than the other: neither is in the other's list of nearest."""
+    root = base()
+    popular = lora(root, 1, 4, 0.01)
+    models = {"root": root, "popular": popular}
+    models |= {f"of-root-{i}": lora(root, 100 + i, 4) for i in range(12)}
+    models |= {f"of-popular-{i}": lora(popular, 200 + i, 4) for i in range(12)}
+    family = family_of(models)
+    squared = measured(family)
+    at = {name: row for row, name in enumerate(family.names)}
+    one, other = at["root"], at["popular"]
+    assert (squared[one] < squared[one, other]).sum() > 12 < (squared[other] < squared[one, other]).sum()
+    costs = rank_costs(family, squared)
+    assert costs[one, other] == costs[other, one] == EACH * 4
+    # Among children of the two, ranks are not told, or add up.
+    assert costs[at["of-root-1"], at["of-popular-1"]] == EACH * UNTOLD

@@ -29,7 +29,8 @@ FORM: Final = SketchFormat(outliers=64, projection=8)
 """As by default, but sized for small models: 8 x 8 projections (of three tensors), 8 outliers a tensor."""
 SOURCE: Final = "hub:synthetic"
 _FIRST_UPLOAD: Final = datetime(2022, 1, 1, tzinfo=UTC)
-_BETWEEN: Final = timedelta(minutes=2)
+_SPAN: Final = timedelta(days=4 * 365.25)
+"""In which all models were uploaded, however many they are: a million is one every two minutes, as on the Hub."""
 _MOVED: Final = 0.0027
 """Share of models that were uploaded again long after, so that their date misleads (as on the Hub)."""
 _BATCH: Final = 2_000
@@ -75,7 +76,7 @@ class SyntheticHub:
         rng = np.random.default_rng([self.seed, 11, index])
         if rng.random() < _MOVED:
             at = int(rng.integers(index, len(self.forest) + 1))
-        return _FIRST_UPLOAD + at * _BETWEEN
+        return _FIRST_UPLOAD + at / len(self.forest) * _SPAN
 
     def model(self, index: int) -> Model:
         """One model with its sketches."""
