@@ -60,17 +60,19 @@ def adapter_evidence(family: Family, parent: int, child: int) -> Evidence | None
 
 def told_rank(family: Family, a: int, b: int, tensors: int = 4) -> int | None:
     """The largest rank that explains the difference of rows a and b over the first few tensors that differ; None where
-    one of them has no low rank, or none differs."""
+    one of them has no low rank, or none differs; 0 where they differ by too little, beside rounding, to tell."""
     ranks: list[int] = []
     for tensor in family.tensors:
         projection = family.projections.get(tensor.name)
         if projection is None or tensor.hashes[a] == tensor.hashes[b] or not np.isfinite(projection[[a, b]]).all():
             continue
         difference = projection[b].astype(np.float64) - projection[a].astype(np.float64)
-        rank, _ = explained_rank(difference, _noise(family, tensor, a, b))
-        if rank is None:
+        noise = _noise(family, tensor, a, b)
+        rank, _ = explained_rank(difference, noise)
+        seen = float((difference**2).sum()) >= _SEEN * noise
+        if rank is None and seen:
             return None
-        ranks.append(rank)
+        ranks.append(rank or 0)
         if len(ranks) == tensors:
             break
     return max(ranks, default=None)

@@ -201,9 +201,11 @@ class _Prior:
         # The root, which comes first, is asked too: a model's own children may be nearer.
         first = np.append(order[:FIRST], order[order == 0])
         known = {at: told_rank(self._family, int(rows[at]), v) for at in first.tolist()}
-        if all(rank is None for rank in known.values()):
+        if not any(known.values()):
             return nothing
         ranks = np.full(len(rows), UNTOLD)
         for at in order.tolist():
-            ranks[at] = (known[at] if at in known else told_rank(self._family, int(rows[at]), v)) or UNTOLD
-        return EACH * ranks
+            rank = known[at] if at in known else told_rank(self._family, int(rows[at]), v)
+            ranks[at] = UNTOLD if rank is None else rank
+        # Too little to tell speaks neither for an edge nor against it.
+        return EACH * np.where(ranks > 0, ranks, ranks[ranks > 0].min())

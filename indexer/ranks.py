@@ -11,11 +11,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
 
 from indexer.adapter import told_rank
 from indexer.family import Family
 
-__all__ = ["EACH", "FIRST", "NEAREST", "UNTOLD", "rank_costs"]
+__all__ = ["EACH", "FIRST", "NEAREST", "UNTOLD", "bounded", "rank_costs"]
 
 EACH: Final = 0.75
 """Cost of each rank. Ranks are whole numbers, and mostly multiples of 4."""
@@ -46,15 +48,29 @@ def rank_costs(family: Family, squared: NDArray[np.float64]) -> NDArray[np.float
     def measure(v: int, others: NDArray[np.int64]) -> None:
         for u in others.tolist():
             if 0 < squared[u, v] < np.inf:
-                ranks[u, v] = ranks[v, u] = rank(u, v) or UNTOLD
+                told = rank(u, v)
+                ranks[u, v] = ranks[v, u] = UNTOLD if told is None else told
 
     order = np.argsort(squared + np.diag(np.full(n, np.inf)), axis=1, kind="stable")[:, : n - 1]
     near = order[:, :NEAREST]
     for v in range(n):
-        if any(0 < squared[u, v] < np.inf and rank(int(u), v) is not None for u in near[v, :FIRST]):
+        if any(0 < squared[u, v] < np.inf and rank(int(u), v) for u in near[v, :FIRST]):
             measure(v, near[v])
     # A model and its base that both have many children are in neither's list.
     many = np.bincount(near.reshape(-1), minlength=n) >= NEAREST
     for v in np.flatnonzero((ranks < UNTOLD).any(axis=0)).tolist():
         measure(v, order[v][many[order[v]]][:NEAREST])
-    return EACH * ranks if (ranks < UNTOLD).any() else np.zeros((n, n))
+    low = (ranks > 0) & (ranks < UNTOLD)
+    return np.asarray(EACH * bounded(ranks)) if low.any() else np.zeros((n, n))
+
+
+def bounded(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """n x n ranks with those that are not told (UNTOLD, or 0 where two differ by too little) as what the others say.
+
+    The rank of a sum is at most the sum of ranks, so no rank is larger than what any way round has in all. And too
+    little to tell speaks neither for an edge nor against it: it is the least that is told of either.
+    """
+    told = np.where((ranks > 0) & (ranks < UNTOLD), ranks, 0)
+    around = np.minimum(shortest_path(csr_array(told), directed=False), UNTOLD).astype(np.int64)
+    least = np.where(told > 0, told, UNTOLD).min(axis=0)
+    return np.where(told > 0, told, np.where(ranks == 0, np.minimum.outer(least, least), around))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from indexer.distance import measure_pairs, normalised
 from indexer.family import Family
-from indexer.ranks import EACH, UNTOLD, rank_costs
+from indexer.ranks import EACH, UNTOLD, bounded, rank_costs
 from tests.grown import family_of, grow, parents_of
 from tests.weights import Weights
 
@@ -73,14 +75,14 @@ def test_a_long_step_from_a_child_that_hardly_moved() -> None:
     assert parents_of(family)["far"] == ("near", "lora")
 
 
-def test_a_rank_beyond_the_projection_is_untold() -> None:
+def test_a_rank_beyond_the_projection_is_what_leads_there() -> None:
     root = base()
     models = {"root": root, "a": lora(root, 1, 20), "b": lora(root, 2, 20)}
     family = family_of(models)
     costs = rank_costs(family, measured(family))
     at = {name: row for row, name in enumerate(family.names)}
     assert costs[at["root"], at["a"]] == EACH * 20
-    assert costs[at["a"], at["b"]] == EACH * UNTOLD
+    assert costs[at["a"], at["b"]] == EACH * 40
 
 
 def test_a_base_finds_a_child_that_has_many_of_its_own() -> None:
@@ -97,5 +99,27 @@ def test_a_base_finds_a_child_that_has_many_of_its_own() -> None:
     assert (squared[one] < squared[one, other]).sum() > 12 < (squared[other] < squared[one, other]).sum()
     costs = rank_costs(family, squared)
     assert costs[one, other] == costs[other, one] == EACH * 4
-    # Among children of the two, ranks are not told, or add up.
-    assert costs[at["of-root-1"], at["of-popular-1"]] == EACH * UNTOLD
+    # Nobody measured these two: what leads from one to the other adds up.
+    assert costs[at["of-root-1"], at["of-popular-1"]] == EACH * 12
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+def test_bounds_are_never_below_the_ranks(seed: int, told: float) -> None:
+    """Of adapters on a random tree, of which some ranks are told."""
+    rng = np.random.default_rng(seed)
+    parts = rng.integers(1, 9, 10)
+    above = [int(rng.integers(i)) if i else -1 for i in range(10)]
+    lines = [{0}]
+    for i in range(1, 10):
+        lines.append(lines[above[i]] | {i})
+    ranks = np.array([[parts[list(a ^ b)].sum() for b in lines] for a in lines])
+    seen = np.triu(rng.random((10, 10)) < told, 1)
+    known = np.where((seen | seen.T) & (ranks < UNTOLD), ranks, UNTOLD)
+    found = bounded(known)
+    assert (found >= np.minimum(ranks, UNTOLD))[~np.eye(10, dtype=bool)].all()
+    assert (found == found.T).all()
+    assert (found[known < UNTOLD] == ranks[known < UNTOLD]).all()
+    # What differs by too little to tell is no dearer than anything told of either.
+    known[0, 1] = known[1, 0] = 0
+    of_either = known[:, [0, 1]]
+    assert bounded(known)[0, 1] == of_either[of_either > 0].min()
