@@ -27,10 +27,11 @@ from indexer.costs import ancestor_costs, parent_costs
 from indexer.cues import CUES
 from indexer.head_start import head_start
 from indexer.mdst import minimum_directed_spanning_forest
+from indexer.prior import Prior
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import WEIGHTS, RootedTree, root_features
 
-__all__ = ["Ancestry", "Candidates", "Prior", "candidates", "recover"]
+__all__ = ["Ancestry", "Candidates", "candidates", "recover"]
 
 ROOT_ODDS: Final = (-1.5, 2.0)
 """A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
@@ -69,22 +70,6 @@ class Ancestry:
     runner_up: NDArray[np.int64]
     """n; the next most probable parent, -1 when none is."""
     runner_up_confidence: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """What evidence from elsewhere than distances adds to the costs of edges among n models, as negative
-    log-likelihoods, infinite where it forbids an edge."""
-
-    edges: NDArray[np.float64]
-    """(n + 1) x n: to u -> v; its last row is the cost of v as the root."""
-    adjacent: NDArray[np.float64]
-    """n x n: to u -> v, as much as to v -> u: who is adjacent. It has no say in the root, but for the tree that it
-    chooses: a tree hung from another model that saves some of it has an edge less of a kind, and is no likelier."""
-
-    def take(self, rows: NDArray[np.int64]) -> Prior:
-        """That of some of the models."""
-        return Prior(self.edges[np.ix_(np.append(rows, len(self.adjacent)), rows)], self.adjacent[np.ix_(rows, rows)])
 
 
 @dataclass(frozen=True, slots=True)

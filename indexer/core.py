@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import Prior
 from indexer.combination import Combination
 from indexer.cue_memory import CueMemory
 from indexer.cues import measure_cues
@@ -18,6 +17,7 @@ from indexer.family import Family
 from indexer.inheritance import inheritance_costs
 from indexer.memo import Memo
 from indexer.merge import find_merges
+from indexer.prior import Prior
 from indexer.ranks import rank_costs
 
 __all__ = ["DENSE", "Core", "Measured", "family_cues", "find_core", "measure_tree"]

@@ -14,8 +14,8 @@ from indexer.family import Family
 from indexer.gathered import COLUMNS, gather_family
 from indexer.metadata import Metadata
 from indexer.parts import known_models, part_of_one, vectors_path
+from indexer.reading import load_metadata
 from indexer.solve import solve_component, split
-from indexer.update import load_metadata
 from store.lineage import LiveModel, architecture_roles, live_models, read_sketches, setting
 from store.memory import recall
 from store.places import placed_models

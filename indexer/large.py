@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import ROOT_ODDS, Ancestry, Prior, candidates
+from indexer.ancestry import ROOT_ODDS, Ancestry, candidates
 from indexer.chances import Chances, told_by_chances
 from indexer.costs import parent_costs
 from indexer.cue_memory import CueMemory
@@ -29,6 +29,7 @@ from indexer.head_start import edge_margins, head_start
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
 from indexer.partial import told_apart
+from indexer.prior import Prior
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import FEATURES, WEIGHTS
 from indexer.vicinity import possible_parents

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.adapter import told_rank
-from indexer.ancestry import Ancestry, Prior
+from indexer.ancestry import Ancestry
 from indexer.combination import Combination
 from indexer.core import family_cues
 from indexer.derived import LEAST_ZEROS, short_rows
@@ -21,6 +21,7 @@ from indexer.large import recover_large
 from indexer.memo import Memo
 from indexer.merge import find_merges
 from indexer.merged_tree import place_merges, trained_from_merge
+from indexer.prior import Prior
 from indexer.ranks import EACH, FIRST, UNTOLD
 from indexer.roots import WEIGHTS
 from indexer.sparse import Sparse

@@ -7,17 +7,14 @@ a relative of it, and a component falls apart only where the last chain of relat
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.components import LIKELY
+from indexer.components import LIKELY, Related
 
-__all__ = ["Related", "join", "pieces"]
-
-Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
-"""(places a, places b, P each) -> P: are these relatives, by all their samples?"""
+__all__ = ["join", "pieces"]
 
 _BLOCK = 1024
 _MORE = 8

@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.ancestry import Ancestry, Prior, recover
+from indexer.ancestry import Ancestry, recover
 from indexer.combination import Combination
 from indexer.family import Family
+from indexer.prior import Prior
 from indexer.roots import WEIGHTS
 from indexer.sparse import Matrix
 from store.records import Edge, Evidence, Merge

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,24 @@ from indexer.components import LEAST_SHARED, are_related
 from indexer.distance import RELATED, normalised
 from indexer.family import Family
 from indexer.links import join, pieces
-from indexer.shortlist import layout_of, thinned
+from indexer.shortlist import thinned
 from indexer.solve import split
-from store.vectors import Vectors, append_vectors, read_vectors, stored_layout, write_vectors
+from store.vectors import Vectors, append_vectors, read_vectors, stored_layout
 
-__all__ = ["Known", "Placed", "keep_vectors", "known_models", "part_of_one", "touched_parts", "vectors_path"]
+__all__ = [
+    "AT_ONCE",
+    "Known",
+    "Load",
+    "Placed",
+    "known_models",
+    "part_of_one",
+    "related_in",
+    "touched_parts",
+    "vectors_path",
+]
+
+AT_ONCE: Final = 8_192
+"""Models whose samples are looked at together: a gigabyte, of 32,768 samples in float32 each."""
 
 _NEW = -(1 << 62)
 _FALLEN = -(1 << 61)
@@ -111,11 +125,19 @@ def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new:
     return [int(i) for i in known.ids[joined[:-1] == joined[-1]]]
 
 
-def keep_vectors(path: Path, family: Family, known: Known) -> None:
-    """Write the file of search vectors anew, for all of a family."""
-    order = np.argsort(family.model_ids, kind="stable")
-    vectors = thinned(family, normalised(family))[order]
-    write_vectors(path, layout_of(family), Vectors(known.ids, known.contents, vectors))
+def related_in(known: Known, a: Ints, b: Ints, load: Load, at_once: int = AT_ONCE) -> NDArray[np.bool_]:
+    """P: whether the models at P pairs of places in `known` are related; so many of them are loaded at once."""
+    found = np.zeros(len(a), bool)
+    step = max(1, at_once // 2)
+    for some in (slice(first, first + step) for first in range(0, len(a), step)):
+        asked = np.unique(np.concatenate([a[some], b[some]]))
+        family = load(known.ids[asked].tolist())
+        place = np.empty(len(family), np.int64)
+        place[np.searchsorted(known.ids[asked], family.model_ids)] = np.arange(len(family))
+        found[some] = are_related(
+            family, place[np.searchsorted(asked, a[some])], place[np.searchsorted(asked, b[some])]
+        )
+    return found
 
 
 def _without_gone(known: Known, placed: Placed, load: Load) -> tuple[Ints, set[int]]:
@@ -179,12 +201,4 @@ def _with_new(known: Known, labels: Ints, new: Ints, vectors: NDArray[np.float32
     # Placed ones first: a copy joins what it is a copy of.
     for at in [*np.flatnonzero(~is_new).tolist(), *new.tolist()]:
         labels[at] = by_content.setdefault(known.contents[at].tobytes(), int(labels[at]))
-    return join(vectors, labels, new, lambda a, b: _related(known, a, b, load))
-
-
-def _related(known: Known, a: Ints, b: Ints, load: Load) -> NDArray[np.bool_]:
-    asked = np.unique(np.concatenate([a, b]))
-    family = load(known.ids[asked].tolist())
-    place = np.empty(len(family), np.int64)
-    place[np.searchsorted(known.ids[asked], family.model_ids)] = np.arange(len(family))
-    return are_related(family, place[np.searchsorted(asked, a)], place[np.searchsorted(asked, b)])
+    return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load))

@@ -50,9 +50,9 @@ def thinned(family: Family, rows: NDArray[np.float32], layout: Mapping[str, int]
 
 def nearest_relatives(
     vectors: NDArray[np.float32], k: int, least: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """(a, b, crowded): pairs of rows a < b of which one is among the k of largest inner product with the other, of at
-    least `least`; and n, whether all k of a row are, so that there may be more. Exact, by a flat index.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """(a, b, products, crowded): pairs of rows a < b of which one is among the k of largest inner product with the
+    other, of at least `least`; and n, whether all k of a row are, so that there may be more. Exact, by a flat index.
     """
     n = len(vectors)
     k = min(k + 1, n)
@@ -62,5 +62,5 @@ def nearest_relatives(
     a = np.repeat(np.arange(n), k)
     b = found.reshape(-1)
     keep = (b >= 0) & (a != b) & (products.reshape(-1) >= least)
-    pairs = np.unique(np.minimum(a, b)[keep] * n + np.maximum(a, b)[keep])
-    return pairs // n, pairs % n, (products[:, -1] >= least) & (k < n)
+    pairs, first = np.unique(np.minimum(a, b)[keep] * n + np.maximum(a, b)[keep], return_index=True)
+    return pairs // n, pairs % n, products.reshape(-1)[keep][first], (products[:, -1] >= least) & (k < n)

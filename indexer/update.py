@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import monotonic
 from typing import Final, Literal
 
@@ -14,22 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from indexer.all_parts import all_parts
 from indexer.family import Family
-from indexer.gathered import COLUMNS, gather_family
 from indexer.memo import SOLVER_VERSION, Answers
-from indexer.metadata import Metadata
 from indexer.paper import solve_paper
-from indexer.parts import Known, Placed, keep_vectors, known_models, touched_parts, vectors_path
-from indexer.solve import Component, split
+from indexer.parts import AT_ONCE, Known, Placed, known_models, touched_parts, vectors_path
+from indexer.reading import Reader, load_metadata
+from indexer.solve import Component
 from indexer.workers import Task, Workers, solve_all
 from store.edges import write_edges
 from store.lineage import (
-    LiveModel,
-    architecture_roles,
     close_inferred,
-    declared_bases,
     live_models,
-    read_sketches,
     replace_components,
     replace_pairs,
     setting,
@@ -41,7 +36,7 @@ from store.places import gone_models, placed_models, stale_roots, stored_links
 from store.progress import Progress
 from store.writer import GraphWriter
 
-__all__ = ["Mode", "UpdateReport", "load_family", "load_metadata", "update"]
+__all__ = ["Mode", "UpdateReport", "update"]
 
 Mode = Literal["default", "paper"]
 _TEXT: Final = {True: "true", False: "false"}
@@ -57,25 +52,6 @@ class UpdateReport:
     seconds: float
     shortlist_recall: float | None = None
     """Least over the large components that were solved, None where there was none."""
-
-
-def load_family(
-    connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
-) -> Family:
-    """The family of these models, with what their sketches say."""
-    family = gather_family(
-        architecture,
-        [(m.model_id, m.name, m.content_hash, m.created) for m in models],
-        read_sketches(graph, models, COLUMNS),
-        architecture_roles(connection, architecture),
-    )
-    return replace(family, quantized=frozenset(m.model_id for m in models if m.quantization))
-
-
-def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:
-    """What the cards of these models declare, in their order."""
-    bases = declared_bases(connection, architecture)
-    return Metadata(tuple(m.source for m in models), tuple(bases.get(m.model_id, ()) for m in models))
 
 
 def update(
@@ -170,40 +146,23 @@ def _update_architecture(
     if not len(ids):
         return 0, 0, 0
     known = known_models(ids, contents, roots)
-
-    def load(wanted: Sequence[int]) -> Family:
-        return load_family(c, writer.folder.path, architecture, live_models(c, architecture, wanted))
-
+    read = Reader(c, writer.folder.path, architecture)
     path = vectors_path(writer.folder.path, architecture)
     placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some))
-    whole = everything or chosen["mode"] == "paper"
-    local = None if whole else touched_parts(path, known, placed, load)
-    models = live_models(c, architecture, None if local is None else [i for part in local for i in part])
-    family = load_family(c, writer.folder.path, architecture, models)
-    if local is None:
-        parts = split(family)
-        keep_vectors(path, family, known)
-        solve = parts if everything else [part for part in parts if _changed(family, part, known, placed.stale)]
-    else:
-        row_of = {int(model_id): row for row, model_id in enumerate(family.model_ids)}
-        solve = parts = [np.array(sorted(row_of[i] for i in part), np.int64) for part in local]
-    found: list[tuple[NDArray[np.int64], Component]] = []
-    if chosen["mode"] == "paper":
+    paper = chosen["mode"] == "paper"
+    parts = None if everything or paper else touched_parts(path, known, placed, read)
+    if parts is None:
+        parts = all_parts(path, known, read, AT_ONCE)
+        parts = parts if everything or paper else [part for part in parts if _changed(part, known, placed.stale)]
+    found: list[tuple[list[int], Component]] = []
+    if paper:
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
-        found = solve_paper(family, clusters=len(parts))
-    else:
-        metadata = load_metadata(c, architecture, models) if chosen["use_metadata"] == _TEXT[True] else None
-        infer = chosen["inferred"] == _TEXT[True]
-        told = (None if metadata is None else metadata.take(part) for part in solve)
-        hashes = {family.content_hashes[row] for part in solve for row in part}
-        before = recall(c, hashes)
-        parted = _parted(family, solve, before)
-        given = zip(solve, told, parted, strict=True)
-        tasks = [Task(family, part, m, infer, stored) for part, m, stored in given]
-        found = list(zip(solve, solve_all(tasks, workers, progress), strict=True))
-        remember(c, hashes, before, {key: told for _, component in found for key, told in component.memory.items()})
+        family = read(known.ids.tolist())
+        found = [(family.model_ids[rows].tolist(), tree) for rows, tree in solve_paper(family, clusters=len(parts))]
+    for batch in batched(parts, AT_ONCE) if not paper else ():
+        found += _solve(c, architecture, batch, chosen, read, workers, progress)
     recalls += [component.recall for _, component in found if component.recall is not None]
-    members = [int(i) for part, _ in found for i in family.model_ids[part]]
+    members = [i for part, _ in found for i in part]
     inferred = [node for _, component in found for node in component.inferred]
     # All components in one go: each of these reads what the whole graph holds now.
     write_inferred(c, writer.run_id, inferred)
@@ -217,13 +176,57 @@ def _update_architecture(
     replace_pairs(c, [pair for _, component in found for pair in component.pairs], members)
     trees = []
     stages: dict[int, str] = {}
-    for part, component in found:
-        rows = [int(i) for i in family.model_ids[part]]
+    for rows, component in found:
         trees += _trees(rows, component)
         stages |= zip(rows, component.stages, strict=False)
     replace_components(c, trees, [], stages)
     record_touched(c, writer.run_id, _reasons(known, placed, trees, everything))
     return len(found), added, closed
+
+
+def _solve(
+    c: duckdb.DuckDBPyConnection,
+    architecture: str,
+    parts: list[list[int]],
+    chosen: Mapping[str, str],
+    read: Reader,
+    workers: Workers,
+    progress: Progress,
+) -> list[tuple[list[int], Component]]:
+    """(members by name, component) of each of these parts."""
+    wanted = [model for part in parts for model in part]
+    family = read(wanted)
+    row_of = {model: row for row, model in enumerate(family.model_ids.tolist())}
+    rows = [np.array(sorted(row_of[model] for model in part), np.int64) for part in parts]
+    metadata = None
+    if chosen["use_metadata"] == _TEXT[True]:
+        metadata = load_metadata(c, architecture, live_models(c, architecture, wanted))
+    before = recall(c, family.content_hashes)
+    infer = chosen["inferred"] == _TEXT[True]
+    tasks = [
+        Task(family, part, None if metadata is None else metadata.take(part), infer, stored)
+        for part, stored in zip(rows, _parted(family, rows, before), strict=True)
+    ]
+    solved = solve_all(tasks, workers, progress)
+    answers = {key: told for component in solved for key, told in component.memory.items()}
+    remember(c, set(family.content_hashes), before, answers)
+    return [
+        (family.model_ids[part].tolist(), replace(each, memory={})) for part, each in zip(rows, solved, strict=True)
+    ]
+
+
+def batched(parts: Iterable[list[int]], most: int) -> Iterator[list[list[int]]]:
+    """The parts, in batches of at most so many members; a larger part is one by itself."""
+    batch: list[list[int]] = []
+    held = 0
+    for part in parts:
+        if batch and held + len(part) > most:
+            yield batch
+            batch, held = [], 0
+        batch.append(part)
+        held += len(part)
+    if batch:
+        yield batch
 
 
 def _parted(family: Family, parts: Sequence[NDArray[np.int64]], answers: Answers) -> Iterator[Answers]:
@@ -235,9 +238,9 @@ def _parted(family: Family, parts: Sequence[NDArray[np.int64]], answers: Answers
     return iter(parted)
 
 
-def _changed(family: Family, part: NDArray[np.int64], known: Known, stale: frozenset[int]) -> bool:
+def _changed(part: Sequence[int], known: Known, stale: frozenset[int]) -> bool:
     """Is this component's set of members another one than what is stored, or what is known of them?"""
-    ids = np.sort(family.model_ids[part])
+    ids = np.sort(part)
     roots = known.roots[np.searchsorted(known.ids, ids)]
     whole = known.ids[known.roots == roots[0]]
     return roots[0] == 0 or roots[0] in stale or not np.array_equal(whole, ids)

@@ -52,11 +52,12 @@ NAMES = sorted(_models())
 present = st.lists(st.sets(st.sampled_from(NAMES), min_size=0, max_size=len(NAMES)), min_size=1, max_size=4)
 
 
-@pytest.mark.parametrize("dense", [320, 4])
+@pytest.mark.parametrize(("dense", "at_once"), [(320, 8_192), (4, 8_192), (320, 3)])
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(present)
 def test_any_history_equals_a_rebuild(
     dense: int,
+    at_once: int,
     everything: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -64,7 +65,7 @@ def test_any_history_equals_a_rebuild(
 ) -> None:
     """Models come and go between runs; after each run the graph is what a graph made afresh would be.
 
-    Of small components, and where all count as large.
+    Of small components, and where all count as large; and where the grown graph's are read few models at a time.
     """
     monkeypatch.setattr("indexer.solve.DENSE", dense)
     place = tmp_path_factory.mktemp("history")
@@ -77,7 +78,9 @@ def test_any_history_equals_a_rebuild(
                 shutil.copytree(everything / name, target)
             elif name not in names and target.exists():
                 shutil.rmtree(target)
-        index(source, place / "grown")
+        with monkeypatch.context() as few:
+            few.setattr("indexer.update.AT_ONCE", at_once)
+            index(source, place / "grown")
         index(source, place / f"afresh-{step}")
         assert answers(place / "grown") == answers(place / f"afresh-{step}")
         assert inferred(place / "grown") == inferred(place / f"afresh-{step}")

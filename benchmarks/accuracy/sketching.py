@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from indexer.family import Family
-from indexer.update import load_family, load_metadata
+from indexer.reading import load_family, load_metadata
 from store.errors import StopError
 from store.format import SCHEMA_VERSION, SketchFormat
 from store.generation import GraphFolder, open_reader
