@@ -1,10 +1,11 @@
 """A synthetic Hub that grows: one model placed, one removed, a night of new ones, against a rebuild in the same run.
 
-    scripts/bench place [--models N] [--new 3300] [--weights-only] [--folder PATH] [--json]
+    scripts/bench place [--models N] [--new 3300] [--weights-only] [--full-size] [--folder PATH] [--json]
 
 The Hub's forest is that of benchmarks/scale/forest.py (heavy-tailed families, one with a tenth of all models;
 fine-tunes, LoRA, merges, casts, quantised and pruned models, copies; eight architectures). Its models are small, and
-are sketched and written by the project's own code. Each has an upload date, which misleads for .27 %, and no card.
+are sketched and written by the project's own code; with --full-size their sketches are as large as those of any real
+model. Each has an upload date, which misleads for .27 %, and no card.
 
 Every step runs in a fresh process and publishes a generation; `peak_mb` is the largest of all processes. Seconds leave
 out making the sketches. With --folder the graph of N models is kept there, and a run that was stopped goes on from it.
@@ -36,13 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--new", type=int, default=3_300, help="models of a night; at most a third of the models")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights-only", action="store_true", help="upload dates do not weigh in")
+    parser.add_argument("--full-size", action="store_true", help="sketches as large as those of any real model")
     parser.add_argument("--folder", type=Path, help="keep the graph here")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.models < 200:
         parser.error("expected at least 200 models")
     with tempfile.TemporaryDirectory(prefix="modelkin-bench-") as temporary:
-        bench = _Bench(options.models, min(options.new, options.models // 3), options.seed, not options.weights_only)
+        new = min(options.new, options.models // 3)
+        bench = _Bench(options.models, new, options.seed, not options.weights_only, options.full_size)
         result = bench.measure((options.folder or Path(temporary)).absolute())
     if not options.json:
         for line in bench.lines:
@@ -54,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Bench:
     """The steps in order. Places below `models` are there at the start, the rest come one by one and in the night."""
 
-    def __init__(self, models: int, new: int, seed: int, metadata: bool) -> None:
-        self.models, self.new, self.seed, self.metadata = models, new, seed, metadata
-        self.hub = SyntheticHub(models + new, seed)
+    def __init__(self, models: int, new: int, seed: int, metadata: bool, full_size: bool) -> None:
+        self.models, self.new, self.seed = models, new, seed
+        self.how = {"use_metadata": metadata, "full_size": full_size}
+        self.hub = SyntheticHub(models + new, seed, full_size)
         self.peak = 0.0
         self.lines = [
             f"{'step':<22} {'models':>8} {'trees':>7} {'open':>7} {'place':>8} {'publish':>8} {'peak, MB':>9}"
@@ -102,9 +106,7 @@ class _Bench:
     ) -> Run | None:
         print(f"{label}: {len(add):,} models", file=sys.stderr, flush=True)
         total = self.models + self.new
-        run, peak = in_own_process(
-            run_step, graph, total, self.seed, list(add), remove, use_metadata=self.metadata, resume=resume
-        )
+        run, peak = in_own_process(run_step, graph, total, self.seed, list(add), remove, resume=resume, **self.how)
         self.peak = max(self.peak, peak)
         if run is not None:
             line = (

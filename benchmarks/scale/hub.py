@@ -23,9 +23,9 @@ from store.progress import Progress
 from store.records import Model, TensorSketch
 from store.writer import GraphWriter
 
-__all__ = ["FORM", "SOURCE", "SyntheticHub"]
+__all__ = ["SOURCE", "SyntheticHub", "form_of"]
 
-FORM: Final = SketchFormat(outliers=64, projection=8)
+_SMALL: Final = SketchFormat(outliers=64, projection=8)
 """As by default, but sized for small models: 8 x 8 projections (of three tensors), 8 outliers a tensor."""
 SOURCE: Final = "hub:synthetic"
 _FIRST_UPLOAD: Final = datetime(2022, 1, 1, tzinfo=UTC)
@@ -42,6 +42,11 @@ _DTYPES: Final = {
 }
 
 
+def form_of(full_size: bool) -> SketchFormat:
+    """What sketches are made by."""
+    return SketchFormat() if full_size else _SMALL
+
+
 @dataclass(frozen=True, slots=True)
 class _Architecture:
     key: str
@@ -51,21 +56,22 @@ class _Architecture:
 
 
 @cache
-def _architecture(place: int) -> _Architecture:
-    named = make_shapes(place)
+def _architecture(place: int, full_size: bool) -> _Architecture:
+    named = make_shapes(place, full_size)
     canonical = canonical_names(named)
     shapes = {canonical[name]: shape for name, shape in named.items()}
     members = tuple((n, shapes[n], int(np.prod(shapes[n])), role(n, shapes[n])) for n in backbone(shapes))
-    return _Architecture(architecture_key(shapes), make_plan(shapes, FORM), canonical, members)
+    return _Architecture(architecture_key(shapes), make_plan(shapes, form_of(full_size)), canonical, members)
 
 
 class SyntheticHub:
-    """`models` models and the forest that they descend in."""
+    """`models` models and the forest that they descend in; of `full_size`, their sketches are as large as any."""
 
-    def __init__(self, models: int, seed: int = 0) -> None:
+    def __init__(self, models: int, seed: int = 0, full_size: bool = False) -> None:
         self.seed = seed
+        self.full_size = full_size
         self.forest: Forest = grow_forest(models, seed)
-        self._weights = WeightsOf(self.forest, seed)
+        self._weights = WeightsOf(self.forest, seed, full_size)
 
     def name(self, index: int) -> str:
         """Name of a model by its place in the forest."""
@@ -81,8 +87,8 @@ class SyntheticHub:
     def model(self, index: int) -> Model:
         """One model with its sketches."""
         weights = self._weights(index)
-        place = _architecture(int(self.forest.architecture[index]))
-        sketches = _sketches(place, weights)
+        place = self._architecture(index)
+        sketches = _sketches(place, weights, form_of(self.full_size))
         digest = blake3(b"".join(s.tensor.encode() + s.dtype.encode() + s.content_hash for s in sketches))
         size = sum(w.nbytes for w in weights.values())
         return Model(
@@ -101,6 +107,9 @@ class SyntheticHub:
             sketches=sketches,
         )
 
+    def _architecture(self, index: int) -> _Architecture:
+        return _architecture(int(self.forest.architecture[index]), self.full_size)
+
     def write(self, writer: GraphWriter, indices: Sequence[int], progress: Progress) -> None:
         """Add models to a graph; those that it holds already (of a run that was stopped) are passed over."""
         known = writer.known()
@@ -109,8 +118,7 @@ class SyntheticHub:
         progress.advance(len(indices) - len(missing), "")
         for batch in _batches(missing):
             models = [self.model(i) for i in batch]
-            places = {int(self.forest.architecture[i]) for i in batch}
-            writer.add(models, (), {_architecture(p).key: _architecture(p).backbone for p in places})
+            writer.add(models, (), {place.key: place.backbone for place in map(self._architecture, batch)})
             progress.advance(len(batch), models[-1].name)
         progress.finish()
 
@@ -120,14 +128,14 @@ def _batches(indices: Sequence[int]) -> Iterator[Sequence[int]]:
         yield indices[start : start + _BATCH]
 
 
-def _sketches(place: _Architecture, weights: Weights) -> tuple[TensorSketch, ...]:
+def _sketches(place: _Architecture, weights: Weights, form: SketchFormat) -> tuple[TensorSketch, ...]:
     sketches = [
         sketch_array(
             array,
             _DTYPES[array.dtype],
             tensor=place.canonical[name],
             plan=place.plan.tensors[place.canonical[name]],
-            form=FORM,
+            form=form,
         )
         for name, array in weights.items()
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.scale.hub import FORM, SOURCE, SyntheticHub
+from benchmarks.scale.hub import SOURCE, SyntheticHub, form_of
 from indexer.update import update
 from modelkin.cli.options import available_cpus
 from modelkin.graph import ModelGraph
@@ -55,6 +55,7 @@ def run_step(
     *,
     use_metadata: bool = True,
     resume: bool = False,
+    full_size: bool = False,
 ) -> Run | None:
     """One run on the Hub of `models` models: add and remove some (places in the forest), update, publish.
 
@@ -65,9 +66,9 @@ def run_step(
         progress.note(f"{graph}: there already")
         return None
     _warm_up()
-    hub = SyntheticHub(models, seed)
+    hub = SyntheticHub(models, seed, full_size)
     marks = [time.perf_counter()]
-    with _writer(graph) as writer:
+    with _writer(graph, full_size) as writer:
         marks.append(time.perf_counter())
         hub.write(writer, add, progress)
         writer.remove([hub.name(i) for i in remove])
@@ -126,5 +127,6 @@ def ancestors_cold_ms(graph: Path, names: Sequence[str]) -> float:
     return median(map(float, told))
 
 
-def _writer(graph: Path) -> GraphWriter:
-    return GraphWriter(graph, command="index", source=SOURCE, version="0", clock=lambda: datetime.now(UTC), form=FORM)
+def _writer(graph: Path, full_size: bool = False) -> GraphWriter:
+    form = form_of(full_size)
+    return GraphWriter(graph, command="index", source=SOURCE, version="0", clock=lambda: datetime.now(UTC), form=form)

@@ -21,6 +21,7 @@ from benchmarks.scale.forest import ARCHITECTURES, KINDS, Forest
 __all__ = ["Weights", "WeightsOf", "make_shapes"]
 
 _LAYERS: Final = 4
+_FULL_SIDE: Final = 3
 _RANK: Final = 2
 _SCALE: Final = 0.05
 """Standard deviation of a root's weights."""
@@ -31,9 +32,9 @@ Array = NDArray[Any]
 Weights = Mapping[str, Array]
 
 
-def make_shapes(architecture: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of a model's tensors."""
-    side = ARCHITECTURES[architecture]
+def make_shapes(architecture: int, full_size: bool = False) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of a model's tensors; of `full_size`, so large that a sketch has the samples of any real model."""
+    side = ARCHITECTURES[architecture] * (_FULL_SIDE if full_size else 1)
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(_LAYERS):
         shapes[f"layers.{layer}.attn.q_proj.weight"] = (side, side)
@@ -44,9 +45,10 @@ def make_shapes(architecture: int) -> dict[str, tuple[int, ...]]:
 class WeightsOf:
     """Weights of each model of a forest, float32 or, where all of a family or a cast is stored so, bfloat16."""
 
-    def __init__(self, forest: Forest, seed: int) -> None:
+    def __init__(self, forest: Forest, seed: int, full_size: bool = False) -> None:
         self._forest = forest
         self._seed = seed
+        self._full_size = full_size
         self._cache: OrderedDict[int, Weights] = OrderedDict()
 
     def __call__(self, index: int) -> Weights:
@@ -74,7 +76,7 @@ class WeightsOf:
             name: ((1 + 0.1 * rng.standard_normal(shape)) if len(shape) == 1 else _SCALE * _heavy(rng, shape)).astype(
                 dtype
             )
-            for name, shape in make_shapes(int(self._forest.architecture[index])).items()
+            for name, shape in make_shapes(int(self._forest.architecture[index]), self._full_size).items()
         }
 
     def _child(self, index: int, parent: Weights) -> Weights:
