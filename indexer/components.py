@@ -67,12 +67,15 @@ def _join(
 ) -> NDArray[np.int64]:
     """n labels, the least of those that were joined, after those of P pairs that are related joined their components.
 
-    The likeliest pairs that together would join all are asked first: nearly all of them are related, and the rest are
-    within one component then.
+    The likeliest pairs that together would join all are asked first: most of them are related, and most of the rest are
+    within one component then. What is left are strangers, every one of which has to be asked.
     """
-    while (apart := labels[a] != labels[b]).any():
+    for asked_first in (True, False):
+        apart = labels[a] != labels[b]
         a, b, likeness = a[apart], b[apart], likeness[apart]
-        asked = _spanning(labels[a], labels[b], likeness, len(labels))
+        if not a.size:
+            break
+        asked = _spanning(labels[a], labels[b], likeness, len(labels)) if asked_first else np.arange(a.size)
         found = asked[related(a[asked], b[asked])]
         links = coo_matrix((np.ones(found.size, bool), (labels[a[found]], labels[b[found]])), shape=(len(labels),) * 2)
         _, joined = connected_components(links, directed=False)

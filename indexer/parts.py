@@ -24,6 +24,7 @@ __all__ = [
     "Known",
     "Load",
     "Placed",
+    "how_many",
     "known_models",
     "part_of_one",
     "related_in",
@@ -31,9 +32,12 @@ __all__ = [
     "vectors_path",
 ]
 
+HELD: Final = 1 << 30
+"""Bytes of samples that are looked at together."""
 AT_ONCE: Final = 8_192
-"""Models whose samples are looked at together: a gigabyte, of 32,768 samples in float32 each."""
+"""Models of which that are the samples, of 32,768 in float32 each: more than which no sketch has."""
 
+_FEW: Final = 64
 _NEW = -(1 << 62)
 _FALLEN = -(1 << 61)
 """Labels of components that have no root yet: this less the id of a member. Roots have ids, of either sign."""
@@ -125,18 +129,29 @@ def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new:
     return [int(i) for i in known.ids[joined[:-1] == joined[-1]]]
 
 
+def how_many(known: Known, load: Load) -> int:
+    """Models whose samples are looked at together, by those of a few."""
+    if len(known.ids) <= AT_ONCE:
+        return AT_ONCE
+    few = load(known.ids[:_FEW].tolist())
+    return max(AT_ONCE, HELD * len(few) // max(1, few.samples.held.nbytes))
+
+
 def related_in(known: Known, a: Ints, b: Ints, load: Load, at_once: int = AT_ONCE) -> NDArray[np.bool_]:
     """P: whether the models at P pairs of places in `known` are related; so many of them are loaded at once."""
     found = np.zeros(len(a), bool)
-    step = max(1, at_once // 2)
-    for some in (slice(first, first + step) for first in range(0, len(a), step)):
+    places = np.unique(np.concatenate([a, b]))
+    half = max(1, at_once if places.size <= at_once else at_once // 2)
+    blocks = np.sort(np.searchsorted(places, np.stack([a, b])) // half, axis=0)
+    for one, other in np.unique(blocks, axis=1).T:
+        # All that lie between two blocks: so each block is loaded with each other once.
+        some = np.flatnonzero((blocks[0] == one) & (blocks[1] == other))
         asked = np.unique(np.concatenate([a[some], b[some]]))
         family = load(known.ids[asked].tolist())
         place = np.empty(len(family), np.int64)
         place[np.searchsorted(known.ids[asked], family.model_ids)] = np.arange(len(family))
-        found[some] = are_related(
-            family, place[np.searchsorted(asked, a[some])], place[np.searchsorted(asked, b[some])]
-        )
+        ends = place[np.searchsorted(asked, a[some])], place[np.searchsorted(asked, b[some])]
+        found[some] = are_related(family, *ends)
     return found
 
 

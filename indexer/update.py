@@ -17,7 +17,7 @@ from indexer.all_parts import all_parts
 from indexer.family import Family
 from indexer.memo import SOLVER_VERSION, Answers
 from indexer.paper import solve_paper
-from indexer.parts import AT_ONCE, Known, Placed, known_models, touched_parts, vectors_path
+from indexer.parts import Known, Placed, how_many, known_models, touched_parts, vectors_path
 from indexer.reading import Reader, load_metadata
 from indexer.solve import Component
 from indexer.workers import Task, Workers, solve_all
@@ -150,16 +150,17 @@ def _update_architecture(
     path = vectors_path(writer.folder.path, architecture)
     placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some))
     paper = chosen["mode"] == "paper"
+    at_once = how_many(known, read)
     parts = None if everything or paper else touched_parts(path, known, placed, read)
     if parts is None:
-        parts = all_parts(path, known, read, AT_ONCE)
+        parts = all_parts(path, known, read, at_once)
         parts = parts if everything or paper else [part for part in parts if _changed(part, known, placed.stale)]
     found: list[tuple[list[int], Component]] = []
     if paper:
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
         family = read(known.ids.tolist())
         found = [(family.model_ids[rows].tolist(), tree) for rows, tree in solve_paper(family, clusters=len(parts))]
-    for batch in batched(parts, AT_ONCE) if not paper else ():
+    for batch in batched(parts, at_once) if not paper else ():
         found += _solve(c, architecture, batch, chosen, read, workers, progress)
     recalls += [component.recall for _, component in found if component.recall is not None]
     members = [i for part, _ in found for i in part]

@@ -79,7 +79,7 @@ def test_any_history_equals_a_rebuild(
             elif name not in names and target.exists():
                 shutil.rmtree(target)
         with monkeypatch.context() as few:
-            few.setattr("indexer.update.AT_ONCE", at_once)
+            few.setattr("indexer.update.how_many", lambda *_: at_once)
             index(source, place / "grown")
         index(source, place / f"afresh-{step}")
         assert answers(place / "grown") == answers(place / f"afresh-{step}")
