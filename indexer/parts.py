@@ -129,11 +129,11 @@ def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new:
     return [int(i) for i in known.ids[joined[:-1] == joined[-1]]]
 
 
-def how_many(known: Known, load: Load) -> int:
-    """Models whose samples are looked at together, by those of a few."""
-    if len(known.ids) <= AT_ONCE:
+def how_many(ids: Sequence[int], load: Load) -> int:
+    """Of these models, how many have their samples looked at together: as a few of them say."""
+    if len(ids) <= AT_ONCE:
         return AT_ONCE
-    few = load(known.ids[:_FEW].tolist())
+    few = load(ids[:_FEW])
     return max(AT_ONCE, HELD * len(few) // max(1, few.samples.held.nbytes))
 
 

@@ -150,8 +150,8 @@ def _update_architecture(
     path = vectors_path(writer.folder.path, architecture)
     placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some))
     paper = chosen["mode"] == "paper"
-    at_once = how_many(known, read)
     parts = None if everything or paper else touched_parts(path, known, placed, read)
+    at_once = how_many(known.ids.tolist() if parts is None else [i for part in parts for i in part], read)
     if parts is None:
         parts = all_parts(path, known, read, at_once)
         parts = parts if everything or paper else [part for part in parts if _changed(part, known, placed.stale)]
