@@ -37,7 +37,7 @@ def _vectors(known: Known, load: Load, at_once: int) -> tuple[dict[str, int], ND
         made: list[NDArray[np.float32]] = []
         for first in range(0, n, at_once):
             family = load(known.ids[first : first + at_once].tolist())
-            wanted = _merged(layout, layout_of(family)) if n > at_once else layout_of(family)
+            wanted = _merged(layout, layout_of(family))
             if wanted != layout and made:
                 # Rarely: a tensor that none before had. What was made before has no place for it.
                 layout = wanted

@@ -94,7 +94,7 @@ def recover(
     """Parents, confidences and runners-up of one component.
 
     `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v.
-    `weights` are those of a root's features.
+    `prior` is what else is known of edges, `weights` are those of a root's features.
     Ties go to the lower row: pass rows in a fixed order (by name).
     """
     n = len(squared)

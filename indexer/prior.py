@@ -18,8 +18,8 @@ class Prior:
     edges: NDArray[np.float64]
     """(n + 1) x n: to u -> v; its last row is the cost of v as the root."""
     adjacent: NDArray[np.float64]
-    """n x n: to u -> v, as much as to v -> u: who is adjacent. It has no say in the root, but for the tree that it
-    chooses: a tree hung from another model that saves some of it has an edge less of a kind, and is no likelier."""
+    """n x n: to u -> v, as much as to v -> u: who is adjacent. It counts among the parents that a model may have, and
+    not among roots: a root has no edge above it, and would be chosen for what that edge costs."""
 
     def take(self, rows: NDArray[np.int64]) -> Prior:
         """That of some of the models."""

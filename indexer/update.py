@@ -160,8 +160,9 @@ def _update_architecture(
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
         family = read(known.ids.tolist())
         found = [(family.model_ids[rows].tolist(), tree) for rows, tree in solve_paper(family, clusters=len(parts))]
-    for batch in batched(parts, at_once) if not paper else ():
-        found += _solve(c, architecture, batch, chosen, read, workers, progress)
+    else:
+        for batch in batched(parts, at_once):
+            found += _solve(c, architecture, batch, chosen, read, workers, progress)
     recalls += [component.recall for _, component in found if component.recall is not None]
     members = [i for part, _ in found for i in part]
     inferred = [node for _, component in found for node in component.inferred]
