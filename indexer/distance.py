@@ -68,10 +68,13 @@ def _centre(tensor: TensorColumn, seed: int) -> NDArray[np.float64]:
         return np.asarray(x - x.mean(axis=1, keepdims=True))
     index = np.unravel_index(sample_positions(tensor.elements, x.shape[1], seed), tensor.shape)
     cell = np.ravel_multi_index([index[axis] for axis in small], [tensor.shape[axis] for axis in small])
-    count = np.bincount(cell)
-    one = np.zeros((cell.size, count.size))
-    one[np.arange(cell.size), cell] = 1.0
-    return np.asarray(x - (x @ one / np.maximum(count, 1)) @ one.T)
+    # Row by row, not as a product of matrices: what comes out may not depend on who is asked beside.
+    order = np.argsort(cell, kind="stable")
+    _, first, which, count = np.unique(cell[order], return_index=True, return_inverse=True, return_counts=True)
+    means = np.add.reduceat(x[:, order], first, axis=1) / count
+    back = np.empty(cell.size, np.int64)
+    back[order] = which
+    return np.asarray(x - means[:, back])
 
 
 def correlations(rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -153,9 +156,10 @@ def measure_pairs(family: Family, rows: NDArray[np.float32], a: NDArray[Any], b:
     scaled, values = squared_distances(family, a, b)
     weights = np.sqrt(family.elements)
     both = family.present[a] & family.present[b]
-    shared = both @ weights / weights.sum()
+    # Sums row by row, for the same reason as in `_centre`.
+    shared = np.where(both, weights, 0.0).sum(axis=1) / weights.sum()
     same = (family.hashes[a] == family.hashes[b]) & both
-    equal = same @ family.elements / family.elements.sum()
+    equal = np.where(same, family.elements, 0.0).sum(axis=1) / family.elements.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         # Tensors known to be equal by hash are equal, whatever else rounding says; a stranger has nothing shared.
         distance = np.where(values > 0, np.sqrt(scaled / family.elements.sum()), np.inf)

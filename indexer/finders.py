@@ -6,12 +6,13 @@ Both are functions of the vectors alone, so that lists do not depend on the orde
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["SLACK", "Bounds", "Finder", "Flat", "Inverted", "finder_of"]
+__all__ = ["SLACK", "Bounds", "Finder", "Flat", "Inverted", "apart", "finder_of"]
 
 SLACK: Final = 0.2
 """Cosine, times two, with its grandparent's side by which a step may lead back towards the root (see `SLANT`)."""
@@ -25,32 +26,57 @@ _WIDER: Final = 4
 """Times as many are looked at where bounds leave some out."""
 _TRAINED: Final = 64
 """Vectors a list that the centres are trained on."""
+_ROUNDING: Final = 2.0**-24
+"""Of float32, relative."""
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def apart(vectors: Vectors, a: Ints, b: Ints) -> Floats:
+    """Squared distances of P pairs of vectors, summed in one order whatever is asked beside them: BLAS goes by the
+    shape of its matrices, and what is measured with others would come out differently in the last place."""
+    out = np.empty(a.size)
+    for p in range(a.size):
+        x = vectors[a[p]]
+        y = vectors[b[p]]
+        total = 0.0
+        for j in range(x.size):
+            d = np.float64(x[j]) - np.float64(y[j])
+            total += d * d
+        out[p] = total
+    return out
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Who may be a parent: whoever does not lie clearly farther from the root than the child. The root is left out."""
 
-    reach: NDArray[np.float32]
+    reach: Floats
     """n squared distances from the root."""
     root: int
 
-    def forbid(self, rows: Ints, others: Ints, squared: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """b x k: which of `others` (b x k, or 1 x k for all) are no parents of the b rows; `squared` is b x k."""
+    def forbid(self, rows: Ints, others: Ints, squared: NDArray[Any], lenience: float = 0.0) -> NDArray[np.bool_]:
+        """b x k: which of `others` (b x k, or 1 x k for all) are no parents of the b rows; `squared` is b x k.
+
+        In the dtype of `squared`. With `lenience` those that are so by no more than that part count as allowed.
+        """
+        reach = self.reach.astype(squared.dtype)
+        away = reach[others]
         # The row itself may be infinitely far.
         with np.errstate(invalid="ignore"):
-            back = SLACK * np.sqrt(squared) * np.sqrt(self.reach[others])
-        return np.asarray((self.reach[others] > self.reach[rows][:, None] + back) | (others == self.root))
+            back = squared.dtype.type(SLACK) * np.sqrt(np.maximum(squared, 0)) * np.sqrt(away)
+        far = away * squared.dtype.type(1 - lenience) > reach[rows][:, None] + back
+        return np.asarray(far | (others == self.root))
 
 
 class Finder(Protocol):
     """Answers who is near among n vectors of D coordinates."""
 
     def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> Ints:
-        """b x k: the nearest of each of b rows, itself left out, that bounds allow, in any order; -1 where there are
+        """b x k: the nearest of each of b rows, itself left out, that bounds allow, nearest first; -1 where there are
         fewer."""
 
 
@@ -60,21 +86,48 @@ def finder_of(vectors: Vectors) -> Finder:
 
 
 class Flat:
-    """Compares with every vector."""
+    """Compares with every vector; of those that are equally far the lower row is nearer.
+
+    A matrix product tells who can be among the nearest, whatever it has lost to rounding; `apart` tells who is. So what
+    is found for a row depends on it and on the vectors, and not on what else is asked.
+    """
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
         self._norms = np.einsum("nd,nd->n", vectors, vectors)
+        # Of a sum of D products, of two norms and of a product of two vectors.
+        self._error = np.float32(2 * (vectors.shape[1] + 16) * _ROUNDING)
 
     def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> Ints:
         vectors, norms = self._vectors, self._norms
-        squared = norms[rows, None] + norms[None, :] - 2 * (vectors[rows] @ vectors.T)
-        np.maximum(squared, 0.0, out=squared)
-        squared[np.arange(len(rows)), rows] = np.inf
+        sizes = norms[rows, None] + norms[None, :]
+        squared = sizes - 2 * (vectors[rows] @ vectors.T)
+        sizes *= self._error
+        least, most = squared - sizes, squared + sizes
         if bounds is not None:
-            squared[bounds.forbid(rows, np.arange(len(vectors))[None, :], squared)] = np.inf
-        near = np.argpartition(squared, k - 1, axis=1)[:, :k]
-        return np.where(np.isfinite(np.take_along_axis(squared, near, axis=1)), near, -1)
+            every = np.arange(len(vectors))[None, :]
+            sure = bounds.forbid(rows, every, least, -16 * _ROUNDING)
+            least[bounds.forbid(rows, every, most, 16 * _ROUNDING)] = np.inf
+            most[sure] = np.inf
+        own = np.arange(len(rows)), rows
+        least[own] = most[own] = np.inf
+        within = np.partition(most, k - 1, axis=1)[:, k - 1 : k]
+        at, others = np.nonzero((least <= within) & np.isfinite(least))
+        return self._first(rows, at, others, k, bounds)
+
+    def _first(self, rows: Ints, at: Ints, others: Ints, k: int, bounds: Bounds | None) -> Ints:
+        """b x k, of pairs (place among the rows, other vector)."""
+        squared = apart(self._vectors, rows[at], others)
+        if bounds is not None:
+            allowed = ~bounds.forbid(rows[at], others[:, None], squared[:, None])[:, 0]
+            at, others, squared = at[allowed], others[allowed], squared[allowed]
+        order = np.lexsort((others, squared, at))
+        at, others = at[order], others[order]
+        place = np.arange(at.size) - np.searchsorted(at, at)
+        kept = place < k
+        result = np.full((len(rows), k), -1)
+        result[at[kept], place[kept]] = others[kept]
+        return result
 
 
 class Inverted:
@@ -104,7 +157,7 @@ class Inverted:
         squared, found = self._index.search(self._vectors[rows], wide + 1)
         left_out = (found < 0) | (found == rows[:, None])
         if bounds is not None:
-            left_out |= bounds.forbid(rows, found, np.maximum(squared, 0.0))
+            left_out |= bounds.forbid(rows, found, squared)
         # Who is left moves up, nearest first.
         order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
         near = np.where(np.take_along_axis(left_out, order, axis=1), -1, np.take_along_axis(found, order, axis=1))

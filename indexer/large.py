@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
+from indexer import finders
 from indexer.ancestry import ROOT_ODDS, Ancestry, candidates
 from indexer.chances import Chances, told_by_chances
 from indexer.costs import parent_costs
@@ -25,14 +27,16 @@ from indexer.cue_memory import CueMemory
 from indexer.cues import log_odds
 from indexer.distance import squared_distances
 from indexer.family import Family
+from indexer.finders import Bounds
 from indexer.head_start import edge_margins, head_start
+from indexer.kept_lists import Kept
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
 from indexer.partial import told_apart
 from indexer.prior import Prior
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import FEATURES, WEIGHTS
-from indexer.vicinity import possible_parents
+from indexer.vicinity import listed, nearest_of, row_of
 
 __all__ = ["LocalPrior", "recover_large"]
 
@@ -95,10 +99,23 @@ def recover_large(
     n = len(family)
     reach = squared_distances(family, np.full(n, root), np.arange(n))[0]
     reach[root] = 0.0
-    above, _ = possible_parents(family, vectors, PARENTS, reach, root)
-    edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
+    edges = _edges(family, root, _above(family, vectors, reach, root, memo), near[:, :NEAREST], prior, memo)
     parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
     return told_by_chances(edges, parent, root, roots, posterior)
+
+
+def _above(family: Family, vectors: NDArray[np.float32], reach: Floats, root: int, memo: Memo) -> Ints:
+    """n x PARENTS: of each model, the nearest of those that may be its parents."""
+    n = len(family)
+    kind = row_of(n, PARENTS)
+    # Who may be a parent follows from the root, and coordinates from whom all are seen.
+    told = bytes(family.content_keys[root]) + blake3(vectors[root].tobytes()).digest(16)
+    kept = Kept(memo, f"above {kind.itemsize}", min(family.content_hashes), told)
+    records = np.zeros(n, kind)
+    listed(family, vectors, records, kept.read(family, kind), Bounds(reach, root))
+    if n <= finders.WHOLE:
+        kept.write(family, records)
+    return nearest_of(records, PARENTS)
 
 
 def _roots(

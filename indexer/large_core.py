@@ -1,4 +1,4 @@
-"""A large component measured, and its core recovered, as `indexer.core` and `indexer.merged_tree` do it for small."""
+"""The core of a large component recovered, as `indexer.core` and `indexer.merged_tree` do it for small ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from indexer.adapter import told_rank
 from indexer.ancestry import Ancestry
 from indexer.combination import Combination
 from indexer.core import family_cues
-from indexer.derived import LEAST_ZEROS, short_rows
-from indexer.distance import Pairs, correlations, measure_pairs, normalised, squared_distances
 from indexer.family import Family
 from indexer.inheritance import CHANGE, contents
 from indexer.large import recover_large
+from indexer.large_measured import LargeMeasured, between
 from indexer.memo import Memo
 from indexer.merge import find_merges
 from indexer.merged_tree import place_merges, trained_from_merge
@@ -25,38 +24,15 @@ from indexer.prior import Prior
 from indexer.ranks import EACH, FIRST, UNTOLD
 from indexer.roots import WEIGHTS
 from indexer.sparse import Sparse
-from indexer.vicinity import coordinates, nearest_kept, nearest_rows, recall
 from indexer.weighing import CoreMetadata, Weighing
 
-__all__ = ["LargeCore", "LargeMeasured", "measure_large", "recover_large_core"]
+__all__ = ["LargeCore", "recover_large_core"]
 
-LISTED: Final = 32
-"""Nearest that are measured of each model."""
-SAMPLED: Final = 16
-"""Models of a component whose lists are compared with all distances."""
-_LIKELY: Final = 8
-"""Those that a product in float32 calls likeliest, which are measured in float64."""
-_BLOCK: Final = 256
 CENTRAL: Final = 64
 """Most central models, first first, among which merges look for a base."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class LargeMeasured:
-    """A component of m distinct models, each with its nearest."""
-
-    pairs: Pairs
-    squared: Sparse
-    correlation: Sparse
-    vectors: NDArray[np.float32]
-    """m x D: `indexer.vicinity.coordinates`."""
-    near: Ints
-    """m x LISTED, nearest first."""
-    recall: float
-    """Of these lists, measured on a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,50 +43,6 @@ class LargeCore:
     squared: Sparse
     merges: Mapping[int, Combination]
     cues: Callable[[int, int], dict[str, float]]
-
-
-def measure_large(tree: Family) -> LargeMeasured:
-    """The nearest of each model; of one with many zeros also those nearest in what is no zero, and of one in eight bits
-    those that correlate most."""
-    m = len(tree)
-    vectors = coordinates(tree)
-    near, _ = nearest_rows(tree, vectors, LISTED)
-    listed = near >= 0
-    a, b = np.repeat(np.arange(m), listed.sum(axis=1)), near[listed]
-    zeroed = np.flatnonzero(tree.zeros - tree.zeros.min() >= LEAST_ZEROS)
-    extra_a, extra_b = nearest_kept(tree, vectors, zeroed, LISTED)
-    a, b = np.concatenate([a, extra_a]), np.concatenate([b, extra_b])
-    rows = normalised(tree)
-    keys = np.unique(np.minimum(a, b) * m + np.maximum(a, b))
-    pairs = measure_pairs(tree, rows, keys // m, keys % m)
-    squared = Sparse(
-        m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=_measure(tree)
-    )  # fmt: skip
-    sample = np.array(sorted(range(m), key=lambda row: tree.content_hashes[row])[:SAMPLED], np.int64)
-    return LargeMeasured(pairs, squared, _correlated(tree, rows), vectors, near, recall(tree, near, sample))
-
-
-def _measure(family: Family) -> Callable[[Ints, Ints], Floats]:
-    return lambda a, b: squared_distances(family, a, b)[0]
-
-
-def _correlated(tree: Family, rows: NDArray[np.float32]) -> Sparse:
-    """Correlations of what is stored in eight bits with the others that it correlates with most."""
-    m = len(tree)
-    short = short_rows(tree)
-    other = np.flatnonzero(~short)
-    eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
-    best, values = np.zeros(len(eight), np.int64), np.zeros(len(eight))
-    for first in range(0, len(eight), _BLOCK):
-        block = eight[first : first + _BLOCK]
-        likely = rows[block] @ rows.T
-        likely[:, short] = -np.inf
-        k = min(_LIKELY, other.size)
-        near = np.sort(np.argpartition(-likely, k - 1, axis=1)[:, :k], axis=1)
-        told = correlations(rows, np.repeat(block, k), near.reshape(-1)).reshape(near.shape)
-        at = np.arange(len(block))
-        best[first + at], values[first + at] = near[at, np.argmax(told, axis=1)], told.max(axis=1)
-    return Sparse(m, eight, best, values, diagonal=1.0, unknown=-np.inf)
 
 
 def recover_large_core(
@@ -127,7 +59,7 @@ def recover_large_core(
     a = np.repeat(np.arange(len(rows)), (near >= 0).sum(axis=1))
     b = near[near >= 0]
     squared = Sparse(
-        len(rows), a, b, measured.squared[rows[a], rows[b]], diagonal=0.0, unknown=np.inf, measure=_measure(family)
+        len(rows), a, b, measured.squared[rows[a], rows[b]], diagonal=0.0, unknown=np.inf, measure=between(family)
     )
     central = np.argsort(np.einsum("nd,nd->n", vectors, vectors), kind="stable")[:CENTRAL]
     merges = find_merges(family, squared, central, memo)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SOLVER_VERSION", "Answers", "Memo"]
 
-SOLVER_VERSION: Final = 7
+SOLVER_VERSION: Final = 8
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
 _NOTHING: Final = b""
@@ -51,16 +51,23 @@ class Memo:
         self.used[content, kind] = digest, answer
         return answer
 
+    def held(self, kind: str, content: str) -> bytes:
+        """What `hold` noted last, of these tensors and this version; nothing where it noted nothing."""
+        answer = self._stored.get((content, kind), (b"", b""))[1]
+        return answer[16:] if answer[:16] == self._asked else b""
+
+    def hold(self, kind: str, content: str, told: bytes) -> None:
+        """Note what is worth having again, whatever else there is: it says itself what it holds for."""
+        self.used[content, kind] = b"", self._asked + told
+
     def items(self, kind: str, content: str, size: int = 0) -> dict[bytes, bytes]:
         """What `keep_items` noted, of these tensors and this version: 16 bytes -> `size` bytes each."""
-        answer = self._stored.get((content, kind), (b"", b""))[1]
-        held = answer[16:] if answer[:16] == self._asked else b""
+        held = self.held(kind, content)
         return {held[at : at + 16]: held[at + 16 : at + 16 + size] for at in range(0, len(held), 16 + size)}
 
     def keep_items(self, kind: str, content: str, items: Mapping[bytes, bytes]) -> None:
         """Note what holds of a model and each of some others (keys of 16 bytes), whatever else there is."""
-        told = b"".join(key + value for key, value in sorted(items.items()))
-        self.used[content, kind] = b"", self._asked + told
+        self.hold(kind, content, b"".join(key + value for key, value in sorted(items.items())))
 
     def answer(self, kind: str, content: str, inputs: Iterable[str] | bytes, compute: Callable[[], bytes]) -> bytes:
         """The answer to a question about a model, computed unless it is known from the same inputs."""

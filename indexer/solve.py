@@ -16,7 +16,8 @@ from indexer.core_edges import core_edges, rms
 from indexer.derived import find_derived
 from indexer.distance import normalised
 from indexer.family import Family
-from indexer.large_core import LargeCore, LargeMeasured, measure_large, recover_large_core
+from indexer.large_core import LargeCore, recover_large_core
+from indexer.large_measured import LargeMeasured, measure_large
 from indexer.memo import Memo
 from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
 from indexer.metadata import Metadata
@@ -96,7 +97,7 @@ def solve_component(
     stage: dict[int, str] = {}
     recall: float | None = None
     if len(tree) > 1:
-        measured = measure_large(tree) if len(tree) > (DENSE if dense is None else dense) else measure_tree(tree)
+        measured = measure_large(tree, memo) if len(tree) > (DENSE if dense is None else dense) else measure_tree(tree)
         squared, correlation = measured.squared, measured.correlation
         derived = find_derived(tree, squared, correlation, memo)
         weighing = None

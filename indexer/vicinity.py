@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import Bounds, finder_of
+from indexer.finders import Bounds, Flat, apart, finder_of
+from indexer.kept_lists import FRESH, Records
 
-__all__ = ["coordinates", "nearest_kept", "nearest_rows", "possible_parents", "recall"]
+__all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "recall", "row_of"]
 
 DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
 SPARE: Final = 16
 """Rows beyond those asked for that the first search hands to the second."""
 _BLOCK: Final = 256
+_MANY: Final = 4
+"""Where more than one row in so many is new, all are searched for."""
 
 Ints = NDArray[np.int64]
 
@@ -33,9 +36,70 @@ def coordinates(family: Family) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
 
 
-def nearest_rows(family: Family, vectors: NDArray[np.float32], k: int) -> tuple[Ints, NDArray[np.float64]]:
-    """(n x k rows nearest first, ties by lower row; n x k squared distances) of each row, itself left out."""
-    return _search(family, vectors, k, None, None)
+def row_of(n: int, k: int, *more: tuple[Any, ...]) -> np.dtype[np.void]:
+    """A record of one of n models: `near`, those that the first search found, nearest first by all samples, of which k
+    are asked for; their `squared` distances, infinite where there are fewer or nothing is shared; and `bound`, how near
+    by coordinates another must be to be among them."""
+    width = max(1, min(k + SPARE, n - 1))
+    return np.dtype([("near", "<i4", (width,)), ("squared", "<f8", (width,)), ("bound", "<f8"), *more])
+
+
+def listed(
+    family: Family, vectors: NDArray[np.float32], records: Records, kept: Records | None, bounds: Bounds | None = None
+) -> Ints:
+    """Fill the lists of n `records`, from those that were `kept` where they hold; which rows were searched for.
+
+    A list holds as long as all of it are there and nobody came that is nearer than its last by coordinates. With
+    `bounds` it is of possible parents: a popular model's own children crowd any list of its nearest, but they lie
+    beyond it.
+    """
+    n = len(vectors)
+    finder = finder_of(vectors)
+    rows = np.arange(n)
+    if kept is not None and isinstance(finder, Flat):
+        rows = _touched(vectors, kept, bounds)
+        if rows.size * _MANY > n:
+            rows = np.arange(n)
+        else:
+            records[:] = kept
+    width = records["near"].shape[1]
+    for first in range(0, rows.size, _BLOCK):
+        block = rows[first : first + _BLOCK]
+        found = finder.nearest(block, width, bounds)
+        full = found[:, -1] >= 0
+        bound = np.full(block.size, np.inf)
+        bound[full] = apart(vectors, block[full], found[full, -1])
+        # Of those that are equally far by all samples the lower row is nearer.
+        near = np.sort(found, axis=1)
+        exact = np.full(near.shape, np.inf)
+        at = np.nonzero(near >= 0)
+        exact[at] = squared_distances(family, block[at[0]], near[at])[0]
+        order = np.argsort(exact, axis=1, kind="stable")
+        records["near"][block] = np.take_along_axis(near, order, axis=1)
+        records["squared"][block], records["bound"][block] = np.take_along_axis(exact, order, axis=1), bound
+    return rows
+
+
+def _touched(vectors: NDArray[np.float32], kept: Records, bounds: Bounds | None) -> Ints:
+    """Rows whose lists do not hold any more, or that have none."""
+    fresh = np.flatnonzero((kept["near"] == FRESH).all(axis=1))
+    touched = (kept["near"] == FRESH).any(axis=1)
+    if touched.sum() * _MANY > len(touched):
+        return np.flatnonzero(touched)
+    for row in fresh.tolist():
+        others = np.flatnonzero(~touched)
+        squared = apart(vectors, others, np.full(others.size, row))
+        enters = squared <= kept["bound"][others]
+        if bounds is not None:
+            enters &= ~bounds.forbid(others, np.full((others.size, 1), row), squared[:, None])[:, 0]
+        touched[others[enters]] = True
+    return np.flatnonzero(touched)
+
+
+def nearest_of(records: Records, k: int) -> Ints:
+    """n x k: the lists, -1 where nothing is shared or there are fewer."""
+    near, squared = records["near"][:, :k], records["squared"][:, :k]
+    return np.where(np.isfinite(squared), near, -1).astype(np.int64)
 
 
 def recall(family: Family, near: Ints, rows: Ints) -> float:
@@ -49,17 +113,6 @@ def recall(family: Family, near: Ints, rows: Ints) -> float:
         true = np.argsort(squared, kind="stable")[: listed.size]
         found, wanted = found + len(np.intersect1d(true, listed)), wanted + listed.size
     return found / wanted if wanted else 1.0
-
-
-def possible_parents(
-    family: Family, vectors: NDArray[np.float32], k: int, reach: NDArray[np.float64], root: int
-) -> tuple[Ints, NDArray[np.float64]]:
-    """`nearest_rows` among those that may be a row's parent: which do not lie clearly farther from the root than it.
-
-    `reach` (n) is the squared distance from the root, which is in no list. A popular model's own children crowd any
-    list of its nearest, but they lie beyond it. Short lists end in -1 and infinity.
-    """
-    return _search(family, vectors, k, reach, root)
 
 
 def nearest_kept(family: Family, vectors: NDArray[np.float32], rows: Ints, k: int) -> tuple[Ints, Ints]:
@@ -92,24 +145,3 @@ def _prefixes(family: Family, rows: Ints) -> Iterator[tuple[NDArray[np.float64],
         size = tensor.samples.shape[1]
         kept = max(1, min(size, size * DIMENSIONS // max(1, total)))
         yield tensor.samples[rows, :kept], float(np.sqrt(elements / kept))
-
-
-def _search(
-    family: Family, vectors: NDArray[np.float32], k: int, reach: NDArray[np.float64] | None, root: int | None
-) -> tuple[Ints, NDArray[np.float64]]:
-    n = len(vectors)
-    k = min(k, n - 1)
-    asked = min(k + SPARE, n - 1)
-    finder = finder_of(vectors)
-    bounds = None if reach is None or root is None else Bounds(reach.astype(np.float32), root)
-    rows, squared = np.full((n, k), -1), np.full((n, k), np.inf)
-    for first in range(0, n, _BLOCK):
-        block = np.arange(first, min(first + _BLOCK, n))
-        near = np.sort(finder.nearest(block, asked, bounds), axis=1)
-        exact = np.full(near.shape, np.inf)
-        at = np.nonzero(near >= 0)
-        exact[at] = squared_distances(family, block[at[0]], near[at])[0]
-        order = np.argsort(exact, axis=1, kind="stable")[:, :k]
-        squared[block] = np.take_along_axis(exact, order, axis=1)
-        rows[block] = np.where(np.isfinite(squared[block]), np.take_along_axis(near, order, axis=1), -1)
-    return rows, squared

@@ -10,7 +10,7 @@ import pytest
 
 from indexer import finders
 from indexer.finders import SLACK, Bounds, Finder, Flat, Inverted, finder_of
-from indexer.large_core import measure_large
+from indexer.large_measured import measure_large
 from indexer.solve import solve_component
 from store.vectors import Vectors, read_vectors, write_vectors
 from tests.grown import family_of
@@ -69,7 +69,7 @@ KINDS: dict[str, tuple[Callable[[Array, Path], Finder], float]] = {
 def test_nearest(kind: str, bounded: bool, tmp_path: Path) -> None:
     make, least = KINDS[kind]
     vectors, reach = tree(700)
-    bounds = Bounds(reach.astype(np.float32), 0) if bounded else None
+    bounds = Bounds(reach.astype(np.float64), 0) if bounded else None
     rows = np.arange(0, 700, 7)
     found = make(vectors, tmp_path).nearest(rows, 12, bounds)
     wanted = Brute(vectors).nearest(rows, 12, bounds)
@@ -92,7 +92,7 @@ def test_fewer_than_asked(kind: str, n: int, tmp_path: Path) -> None:
     finder = KINDS[kind][0](vectors, tmp_path)
     for row in range(n):
         assert sorted(finder.nearest(np.array([row]), n - 1)[0]) == [u for u in range(n) if u != row]
-    bounds = Bounds(reach.astype(np.float32), 0)
+    bounds = Bounds(reach.astype(np.float64), 0)
     allowed = Brute(vectors).nearest(np.arange(n), n - 1, bounds)
     found = finder.nearest(np.arange(n), n - 1, bounds)
     assert [sorted(row) for row in found.tolist()] == [sorted(row) for row in allowed.tolist()]

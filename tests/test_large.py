@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import SLACK
-from indexer.large_core import measure_large
+from indexer.finders import SLACK, Bounds
+from indexer.large_measured import measure_large
 from indexer.memo import Memo
 from indexer.solve import Component, solve_component, split
 from indexer.sparse import Sparse
-from indexer.vicinity import coordinates, nearest_rows, possible_parents
+from indexer.vicinity import coordinates, listed, nearest_of, row_of
 from tests.grown import family_of, grow, start
 from tests.weights import Weights
 
@@ -70,9 +70,10 @@ def test_neighbourhoods_find_what_the_whole_finds(seed: int, monkeypatch: pytest
             assert near[child] == edge
 
 
-def test_a_memory_changes_nothing(large: None) -> None:
-    """Neither of the same models, nor of others: one that goes, and one that comes."""
-    models = crowd(5, 40)
+@pytest.mark.parametrize("size", [40, 90])
+def test_a_memory_changes_nothing(size: int, large: None) -> None:
+    """Neither of the same models, nor of others: one that goes, and one that comes. Of 90, lists hold only some."""
+    models = crowd(5, size)
     models |= computed(models)
     first = solve_component(family_of(models))
     again = solve_component(family_of(models), stored=first.memory)
@@ -113,10 +114,11 @@ def distances(family: Family) -> np.ndarray:
 def test_nearest_rows_are_those_of_all_distances() -> None:
     family = family_of(crowd(7, 70))
     vectors = coordinates(family)
-    rows, squared = nearest_rows(family, vectors, 12)
+    records = np.zeros(70, row_of(70, 12))
+    listed(family, vectors, records, None)
     wanted = distances(family)
-    assert np.array_equal(rows, np.argsort(wanted, axis=1, kind="stable")[:, :12])
-    np.testing.assert_allclose(squared, np.sort(wanted, axis=1)[:, :12])
+    assert np.array_equal(nearest_of(records, 12), np.argsort(wanted, axis=1, kind="stable")[:, :12])
+    np.testing.assert_allclose(records["squared"][:, :12], np.sort(wanted, axis=1)[:, :12])
 
 
 def test_possible_parents_do_not_lie_beyond(large: None) -> None:
@@ -129,8 +131,11 @@ def test_possible_parents_do_not_lie_beyond(large: None) -> None:
     wanted = distances(family)
     reach = np.where(np.isfinite(wanted[at["root"]]), wanted[at["root"]], 0.0)
     vectors = coordinates(family)
-    assert at["root"] not in nearest_rows(family, vectors, 16)[0][at["hub"]]
-    rows, _ = possible_parents(family, vectors, 16, reach, at["root"])
+    records = np.zeros(len(family), row_of(len(family), 16))
+    listed(family, vectors, records, None)
+    assert at["root"] not in nearest_of(records, 16)[at["hub"]]
+    listed(family, vectors, records, None, Bounds(reach, at["root"]))
+    rows = nearest_of(records, 16)
     for v in range(len(family)):
         near = np.where(np.isfinite(wanted[v]), wanted[v], 0.0)
         allowed = reach <= reach[v] + SLACK * np.sqrt(near) * np.sqrt(reach)

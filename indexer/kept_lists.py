@@ -1,0 +1,78 @@
+"""Lists of nearest that are kept from one update to the next: who is not touched is not searched for again.
+
+A model's list changes when one of it goes, or when one comes that is nearer than its last. So a list that was kept is
+what a search among all would find, to the bit: the first search measures each pair in the same way whatever is asked
+beside it (`indexer.finders.apart`), and takes the lower row of two that are equally far, which is the first by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.family import Family
+from indexer.memo import Memo
+
+__all__ = ["FRESH", "Kept", "Records", "renumbered"]
+
+FRESH: Final = -2
+"""In a list, in place of a row that is there no more; all through that of a row that was not kept."""
+
+Ints = NDArray[np.int64]
+Records = NDArray[np.void]
+"""n rows with fields `near` (rows of a list, -1 where there are fewer) and others that belong to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the lists of a family's models are kept, with what they follow from beside the models themselves."""
+
+    memo: Memo
+    kind: str
+    content: str
+    """Of the model that they are kept with."""
+    told: bytes
+    """What they follow from: where it is another, nothing that was kept holds."""
+
+    def read(self, family: Family, row: np.dtype[np.void]) -> Records | None:
+        """The records of a family's models, as they were kept, in its numbers; None where nothing is of use."""
+        held = self.memo.held(self.kind, self.content)
+        record = _with_key(row)
+        at = len(self.told)
+        if held[:at] != self.told or len(held) <= at or (len(held) - at) % record.itemsize:
+            return None
+        records = np.frombuffer(held, record, -1, at)
+        return renumbered(records["key"], records["row"], family.content_keys)
+
+    def write(self, family: Family, records: Records) -> None:
+        """Keep them for the next update."""
+        told = np.empty(len(records), _with_key(records.dtype))
+        told["key"], told["row"] = family.content_keys, records
+        self.memo.hold(self.kind, self.content, self.told + told.tobytes())
+
+
+def _with_key(row: np.dtype[Any]) -> np.dtype[np.void]:
+    return np.dtype([("key", "u1", 16), ("row", row)])
+
+
+def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -> Records | None:
+    """Records of the models of `keys` (n x 16) from those of `old` (m x 16), with FRESH where they have nothing to say.
+
+    None where the models that both have come in another order: of two that are equally far the first is nearer.
+    """
+    before, now = (np.ascontiguousarray(each).view("V16").reshape(-1) for each in (old, keys))
+    place = dict(zip(map(bytes, now), range(len(now)), strict=True))
+    rows = np.array([place.get(bytes(key), FRESH) for key in before], np.int64)
+    there = np.flatnonzero(rows >= 0)
+    if (np.diff(rows[there]) <= 0).any():
+        return None
+    result = np.zeros(len(keys), kept.dtype)
+    result["near"] = FRESH
+    result[rows[there]] = kept[there]
+    # The last two are what stands for nobody and for nothing.
+    numbers = np.append(rows, [FRESH, -1])
+    result["near"][rows[there]] = numbers[kept["near"][there]]
+    return result

@@ -1,0 +1,106 @@
+"""Lists of nearest that are kept: whatever came and went, they are what a search among all finds, to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer import vicinity
+from indexer.distance import squared_distances
+from indexer.family import Family
+from indexer.finders import Bounds
+from indexer.kept_lists import Kept, Records
+from indexer.memo import Memo
+from indexer.vicinity import coordinates, listed, row_of
+from tests.grown import family_of, start
+from tests.test_large import computed, crowd
+
+MODELS = crowd(21, 50)
+MODELS |= computed(MODELS)
+FAMILY = family_of(MODELS)
+STEPS = st.lists(st.sets(st.integers(0, len(MODELS) - 1), min_size=20), min_size=2, max_size=4)
+
+
+def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
+    """(the list of each, how many were searched for)."""
+    vectors = coordinates(family)
+    bounds = None
+    if bounded:
+        reach = squared_distances(family, np.zeros(len(family), np.int64), np.arange(len(family)))[0]
+        bounds = Bounds(reach, 0)
+    # The first row is the root, and the one of the first content is where coordinates are seen from.
+    told = bytes(family.content_keys[0]) + min(family.content_hashes).encode()
+    kind = row_of(len(family), 4)
+    kept = Kept(memo, "near", min(family.content_hashes), told)
+    records = np.zeros(len(family), kind)
+    rows = listed(family, vectors, records, kept.read(family, kind), bounds)
+    kept.write(family, records)
+    return records, len(rows)
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@settings(deadline=None, max_examples=60)
+@given(STEPS)
+def test_kept_lists_are_those_of_a_search(bounded: bool, steps: list[set[int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vicinity, "SPARE", 3)
+        memory: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        for step in steps:
+            family = FAMILY.take(sorted(step))
+            memo = Memo(memory)
+            found, _ = search(family, memo, bounded)
+            fresh, _ = search(family, Memo(), bounded)
+            assert found.tobytes() == fresh.tobytes()
+            memory = memo.used
+
+
+def test_who_is_not_touched_is_not_searched_for() -> None:
+    """One that comes enters some lists, one that goes leaves them; all others hold."""
+    family = family_of(crowd(22, 90))
+    without = family.take([row for row in range(90) if row != 40])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vicinity, "SPARE", 3)
+        memo = Memo()
+        assert search(without, memo, False)[1] == 89
+        again = Memo(memo.used)
+        assert search(without, again, False)[1] == 0
+        arrived = Memo(memo.used)
+        found, searched = search(family, arrived, False)
+        holding = (found["near"] == 40).any(axis=1)
+        assert 1 <= holding.sum() < 30
+        assert searched == holding.sum() + 1
+        assert search(without, Memo(arrived.used), False)[1] == holding.sum()
+
+
+def test_what_was_kept_of_another_order_is_of_no_use() -> None:
+    """Names decide between two that are equally far: where they change, everything is searched for."""
+    family = FAMILY.take(range(40))
+    memo = Memo()
+    search(family, memo, False)
+    turned = family.take([*range(20, 40), *range(20)])
+    kept = Kept(Memo(memo.used), "near", min(family.content_hashes), b"")
+    assert kept.read(turned, row_of(40, 4)) is None
+    root = bytes(family.content_keys[0]) + min(family.content_hashes).encode()
+    kept = Kept(Memo(memo.used), "near", min(family.content_hashes), root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vicinity, "SPARE", 3)
+        assert kept.read(turned, row_of(40, 4)) is None
+    assert kept.read(turned, row_of(40, 4)) is None
+    assert kept.read(family, row_of(40, 4)) is not None
+
+
+def test_vectors_of_strangers_are_in_no_list() -> None:
+    """Models that share no tensor are infinitely far: in the first search's list, and in nobody's own."""
+    whole = start(12, layers=4, width=32)
+    first, last = sorted(whole)[:2], sorted(whole)[2:]
+    models = {f"a{i}": {k: whole[k] + i for k in first} for i in range(5)}
+    models |= {f"b{i}": {k: whole[k] + i for k in last} for i in range(5)}
+    family = family_of(models)
+    records = np.zeros(10, row_of(10, 8))
+    listed(family, coordinates(family), records, None)
+    near = vicinity.nearest_of(records, 8)
+    assert [sorted(each[each >= 0].tolist()) for each in near[:5]] == [
+        [u for u in range(5) if u != v] for v in range(5)
+    ]
