@@ -58,6 +58,9 @@ def _groups(family: Family, metadata: Metadata | None) -> list[_Group]:
     bases = declared_rows(family.names, metadata) if metadata is not None else ((),) * len(family)
     found = []
     for rows in by_content.values():
+        if len(rows) == 1:
+            found.append(_Group(rows[0], 1.0, {}, {}))
+            continue
         at = {row: place for place, row in enumerate(rows)}
         declared = {row: near for row in rows if (near := tuple(base for base in bases[row] if base in at))}
         chances = _originality(

@@ -18,7 +18,7 @@ from indexer.family import Family
 from indexer.lattice import Steps, find_steps, lattice_pairs
 from indexer.memo import Memo
 from indexer.quantized import rounded_at_zero, rounded_to
-from indexer.sparse import Matrix, reached
+from indexer.sparse import Matrix, Sparse, reached
 
 __all__ = ["LEAST_ZEROS", "derivation", "find_derived", "short_rows"]
 
@@ -108,7 +108,7 @@ def find_derived(
     for b in np.flatnonzero(short).tolist() if not short.all() else []:
         a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
         hung[b] = (a, derivation(family, a, b) or "quantized")
-    nearest = {b: _nearest(family, squared, b) for b in range(len(family)) if b not in hung}
+    nearest = {b: near for b, near in enumerate(_nearest(family, squared)) if b not in hung}
     memo = memo or Memo()
     copies = {b: _Copy(family, b, memo) for b in nearest}
     found: dict[int, tuple[int, str]] = {}
@@ -123,16 +123,22 @@ def find_derived(
     return found
 
 
-def _nearest(family: Family, squared: Matrix, b: int) -> list[int]:
-    """The eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros first."""
-    rows, away = reached(squared, b)
-    near = rows[np.argsort(away, kind="stable")[:_TRIED]].tolist()
-    if family.zeros[b] - family.zeros[rows].min(initial=1.0) >= LEAST_ZEROS:
-        kept = np.flatnonzero(family.samples[b])
-        y = family.samples[b, kept]
-        apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in rows])
-        near += rows[np.lexsort((family.zeros[rows], apart))[:_TRIED]].tolist()
-    return [int(a) for a in near]
+def _nearest(family: Family, squared: Matrix) -> list[list[int]]:
+    """Of each, the eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros
+    first."""
+    if isinstance(squared, Sparse):
+        found = [[a for a in near if a >= 0] for near in squared.nearest(_TRIED).tolist()]
+    else:
+        order = np.argsort(squared + np.diag(np.full(len(squared), np.inf)), axis=1, kind="stable")[:, :_TRIED]
+        found = [[a for a in near if a != b and np.isfinite(squared[b, a])] for b, near in enumerate(order.tolist())]
+    for b in np.flatnonzero(family.zeros - family.zeros.min() >= LEAST_ZEROS).tolist():
+        rows, _ = reached(squared, b)
+        if family.zeros[b] - family.zeros[rows].min(initial=1.0) >= LEAST_ZEROS:
+            kept = np.flatnonzero(family.samples[b])
+            y = family.samples[b, kept]
+            apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in rows])
+            found[b] += rows[np.lexsort((family.zeros[rows], apart))[:_TRIED]].tolist()
+    return found
 
 
 class _Copy:

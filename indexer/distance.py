@@ -137,7 +137,7 @@ def squared_distances(
     for level in np.unique(precision):
         at = precision == level
         squared[at], values[at] = _squared(
-            family.samples.rounded(int(level)),
+            family.samples.rounded(int(level), np.concatenate([a[at], b[at]])),
             family.samples.rows,
             family.starts,
             family.elements,

@@ -141,6 +141,10 @@ class Family:
         """n x T: content hashes."""
         return np.array([t.hashes for t in self.measured], object).T
 
+    def note_precision(self, precision: NDArray[np.int64]) -> None:
+        """Take these n for `precision`, as they were worked out before."""
+        self.__dict__["precision"] = precision
+
     def alone(self) -> Family:
         """The family by itself, without tensors that none of its models has: what it is does not depend on models
         elsewhere, nor is more held than what its own have."""

@@ -70,8 +70,8 @@ class LocalPrior(Protocol):
     def ranks(self, v: int, rows: Ints, squared: Floats) -> Floats:
         """k: to u -> v for k rows u at these squared distances from v, by the ranks of differences."""
 
-    def told(self, v: int, rows: Ints) -> Floats:
-        """k: to u -> v, by equal tensors and metadata."""
+    def told(self, tails: Ints, heads: Ints) -> Floats:
+        """E: to each edge, by equal tensors and metadata. All edges to one head stand together."""
 
     def sampled(self, rows: Ints) -> Prior:
         """By metadata among k rows. Where most models are left out, neither ranks nor equal tensors tell who is
@@ -208,15 +208,16 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
         for v, squared in zip(some, _blocks(family, [around[v] for v in some]), strict=True):
             columns[v] = _costs(squared)[:, 1] + prior.ranks(v, around[v], squared[:, 1])
             memo.keep("parents", contents[v], asked[v], columns[v].tobytes())
-    tails, heads, costs = [], [], []
+    tails, costs, counts = [], [], []
     for v, rows in around.items():
         # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
         column = np.where((rows == root) & ~np.isfinite(columns[v]), FAR, columns[v])
-        keep = np.flatnonzero(np.isfinite(column))
+        keep = np.isfinite(column)
         tails.append(rows[keep])
-        heads.append(np.full(keep.size, v))
-        costs.append(column[keep] + prior.told(v, rows[keep]))
-    tail, head, cost = np.concatenate(tails), np.concatenate(heads), np.concatenate(costs)
+        costs.append(column[keep])
+        counts.append(len(costs[-1]))
+    tail, head = np.concatenate(tails), np.repeat(np.array(list(around), np.int64), counts)
+    cost = np.concatenate(costs) + prior.told(tail, head)
     ahead = head_start(edge_margins(tail, head, cost, root), float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))))
     return Chances(tail, head, cost - ahead * (tail == root))
 

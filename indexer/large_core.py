@@ -109,10 +109,12 @@ class _Prior:
         self._contents = contents(family)
         self._metadata = told
 
-    def told(self, v: int, rows: Ints) -> Floats:
-        changes = (self._contents[:, rows] != self._contents[:, [v]]).sum(axis=0)
-        cost: Floats = CHANGE * (changes - changes.min(initial=0)).astype(np.float64)
-        return cost if self._metadata is None else cost + self._metadata.costs(v, rows)
+    def told(self, tails: Ints, heads: Ints) -> Floats:
+        changes = (self._contents[:, tails] != self._contents[:, heads]).sum(axis=0)
+        first = np.flatnonzero(np.diff(heads, prepend=-1))
+        least = np.repeat(np.minimum.reduceat(changes, first), np.diff(first, append=len(heads)))
+        cost: Floats = CHANGE * (changes - least).astype(np.float64)
+        return cost if self._metadata is None else cost + self._metadata.costs(tails, heads)
 
     def sampled(self, rows: Ints) -> Prior:
         k = len(rows)

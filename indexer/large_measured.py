@@ -13,22 +13,21 @@ from indexer import finders
 from indexer.derived import LEAST_ZEROS, short_rows
 from indexer.distance import Pairs, correlations, measure_pairs, normalised, squared_distances
 from indexer.family import Family
-from indexer.kept_lists import Kept, Records
+from indexer.kept_lists import FRESH, Kept, Records
 from indexer.memo import Memo
+from indexer.recall import recall
 from indexer.sparse import Sparse
-from indexer.vicinity import coordinates, listed, nearest_kept, nearest_of, recall, row_of
+from indexer.vicinity import coordinates, listed, nearest_kept, nearest_of, row_of
 
 __all__ = ["LargeMeasured", "between", "measure_large"]
 
 LISTED: Final = 32
 """Nearest that are measured of each model."""
-SAMPLED: Final = 16
-"""Models of a component whose lists are compared with all distances."""
-_LIKELY: Final = 8
-"""Those that a product in float32 calls likeliest, which are measured in float64."""
 _BLOCK: Final = 256
 _MEASURED: Final = ("correlation", "shared", "equal")
 """What is kept of each listed pair beside its distance."""
+_PRUNED: Final = "pruned near"
+_EIGHT: Final = "eight bits"
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,18 +52,29 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     """The nearest of each model; of one with many zeros also those nearest in what is no zero, and of one in eight bits
     those that correlate most. What `memo` has kept of them is not measured again."""
     m = len(tree)
+    memo = memo or Memo()
+    kind = row_of(m, LISTED, *((name, "<f8", (min(LISTED, m - 1),)) for name in _MEASURED), ("precision", "<i8"))
+    # Coordinates are seen from the model whose content hash comes first.
+    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), b"")
+    known = kept.read(tree, kind)
+    fresh = np.arange(m) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
+    if known is not None:
+        known["precision"][fresh] = tree.samples.take(fresh).precisions()
+        tree.note_precision(known["precision"].copy())
     vectors = coordinates(tree)
-    records = _records(tree, vectors, memo or Memo())
+    records = _records(tree, vectors, kind, known)
+    if m <= finders.WHOLE:
+        kept.write(tree, records)
     near = nearest_of(records, LISTED)
     held = near >= 0
     a, b = np.repeat(np.arange(m), held.sum(axis=1)), near[held]
-    zeroed = np.flatnonzero(tree.zeros - tree.zeros.min() >= LEAST_ZEROS)
-    extra = _measured(tree, *nearest_kept(tree, vectors, zeroed, LISTED))
+    extra = _in_what_is_kept(tree, vectors, memo)
     told = {name: (records[name][:, :LISTED][held], getattr(extra, name)) for name in ("squared", *_MEASURED)}
     pairs = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, told.values()))
     squared = Sparse(m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=between(tree))
-    sample = np.array(sorted(range(m), key=lambda row: tree.content_hashes[row])[:SAMPLED], np.int64)
-    return LargeMeasured(pairs, squared, _correlated(tree), vectors, near, recall(tree, near, sample))
+    return LargeMeasured(
+        pairs, squared, _correlated(tree, fresh, memo), vectors, near, recall(tree, near, fresh, memo)
+    )  # fmt: skip
 
 
 def between(family: Family) -> Callable[[Ints, Ints], Floats]:
@@ -72,14 +82,11 @@ def between(family: Family) -> Callable[[Ints, Ints], Floats]:
     return lambda a, b: squared_distances(family, a, b)[0]
 
 
-def _records(tree: Family, vectors: NDArray[np.float32], memo: Memo) -> Records:
+def _records(tree: Family, vectors: NDArray[np.float32], kind: np.dtype[np.void], known: Records | None) -> Records:
     """The list of each model with what is measured of its pairs."""
-    m = len(tree)
-    kind = row_of(m, LISTED, *((name, "<f8", (min(LISTED, m - 1),)) for name in _MEASURED))
-    # Coordinates are seen from the model whose content hash comes first.
-    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), b"")
-    records = np.zeros(m, kind)
-    rows = listed(tree, vectors, records, kept.read(tree, kind))
+    records = np.zeros(len(tree), kind)
+    rows = listed(tree, vectors, records, known)
+    records["precision"] = tree.precision
     near = nearest_of(records[rows], LISTED)
     held = near >= 0
     pairs = _measured(tree, np.repeat(rows, held.sum(axis=1)), near[held])
@@ -87,9 +94,32 @@ def _records(tree: Family, vectors: NDArray[np.float32], memo: Memo) -> Records:
         values = np.zeros(near.shape)
         values[held] = getattr(pairs, name)
         records[name][rows] = values
-    if m <= finders.WHOLE:
-        kept.write(tree, records)
     return records
+
+
+def _in_what_is_kept(tree: Family, vectors: NDArray[np.float32], memo: Memo) -> Pairs:
+    """Of each model with many zeros, the pairs with those that are nearest in what is no zero."""
+    zeroed = np.flatnonzero(tree.zeros - tree.zeros.min() >= LEAST_ZEROS)
+    a, b = nearest_kept(tree, vectors, zeroed, LISTED)
+    names = ("squared", *_MEASURED)
+    values = np.zeros((len(a), len(names)))
+    ends = np.searchsorted(a, zeroed), np.searchsorted(a, zeroed, side="right")
+    spans = [slice(*span) for span in zip(*ends, strict=True)]
+    new = np.zeros(len(a), bool)
+    for row, span in zip(zeroed.tolist(), spans, strict=True):
+        known = memo.items(_PRUNED, tree.content_hashes[row], 8 * len(names))
+        for at in range(span.start, span.stop):
+            told = known.get(bytes(tree.content_keys[b[at]]))
+            new[at] = told is None
+            if told is not None:
+                values[at] = np.frombuffer(told)
+    found = _measured(tree, a[new], b[new])
+    values[new] = np.stack([getattr(found, name) for name in names], axis=1)
+    for row, span in zip(zeroed.tolist(), spans, strict=True):
+        keys = map(bytes, tree.content_keys[b[span]])
+        memo.keep_items(_PRUNED, tree.content_hashes[row], dict(zip(keys, map(bytes, values[span]), strict=True)))
+    squared, correlation, shared, equal = values.T
+    return Pairs(a, b, squared, np.sqrt(squared / tree.elements.sum()), correlation, shared, equal)
 
 
 def _measured(tree: Family, a: Ints, b: Ints) -> Pairs:
@@ -113,21 +143,45 @@ def _once(tree: Family, a: Ints, b: Ints, squared: Floats, correlation: Floats, 
     return Pairs(keys // m, keys % m, squared, distance, correlation, shared, equal)
 
 
-def _correlated(tree: Family) -> Sparse:
-    """Correlations of what is stored in eight bits with the others that it correlates with most."""
+def _correlated(tree: Family, fresh: Ints, memo: Memo) -> Sparse:
+    """Correlations of what is stored in eight bits with the other that it correlates with most, the lower row of two.
+
+    Where `memo` knows that of all others but those that are `fresh`, only they are asked.
+    """
     m = len(tree)
     short = short_rows(tree)
     other = np.flatnonzero(~short)
     eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
-    best, values = np.zeros(len(eight), np.int64), np.zeros(len(eight))
-    rows = normalised(tree) if eight.size else np.empty((0, 0), np.float32)
-    for first in range(0, len(eight), _BLOCK):
-        block = eight[first : first + _BLOCK]
-        likely = rows[block] @ rows.T
-        likely[:, short] = -np.inf
-        k = min(_LIKELY, other.size)
-        near = np.sort(np.argpartition(-likely, k - 1, axis=1)[:, :k], axis=1)
-        told = correlations(rows, np.repeat(block, k), near.reshape(-1)).reshape(near.shape)
-        at = np.arange(len(block))
-        best[first + at], values[first + at] = near[at, np.argmax(told, axis=1)], told.max(axis=1)
+    best, values = np.full(len(eight), -1), np.full(len(eight), -np.inf)
+    place = {bytes(key): row for row, key in enumerate(tree.content_keys)} if eight.size else {}
+    for at in np.flatnonzero(~np.isin(eight, fresh)).tolist():
+        for key, told in memo.items(_EIGHT, tree.content_hashes[eight[at]], 8).items():
+            best[at], values[at] = place.get(key, -1), np.frombuffer(told)[0]
+    anew = best < 0
+    values[anew] = -np.inf
+    _best(tree, eight[anew], other, best_of := best[anew], value_of := values[anew])
+    best[anew], values[anew] = best_of, value_of
+    _best(tree, eight[~anew], np.intersect1d(other, fresh), best_of := best[~anew], value_of := values[~anew])
+    best[~anew], values[~anew] = best_of, value_of
+    # Damaged weights correlate with nothing.
+    best[best < 0], values[~np.isfinite(values)] = other[0] if other.size else -1, 0.0
+    for row, source, value in zip(eight.tolist(), best.tolist(), values, strict=True):
+        memo.keep_items(_EIGHT, tree.content_hashes[row], {bytes(tree.content_keys[source]): value.tobytes()})
     return Sparse(m, eight, best, values, diagonal=1.0, unknown=-np.inf)
+
+
+def _best(tree: Family, rows: Ints, others: Ints, best: Ints, values: Floats) -> None:
+    """Put the one of `others` that each row correlates with most, and how much, in place of what is less."""
+    if not rows.size or not others.size:
+        return
+    some = normalised(tree.take(np.concatenate([rows, others])))
+    # Rows are of length 1 at most. What a product in float32 may have lost:
+    error = 2 * some.shape[1] * 2.0**-24
+    for first in range(0, len(rows), _BLOCK):
+        block = np.arange(first, min(first + _BLOCK, len(rows)))
+        rough = some[block] @ some[len(rows) :].T
+        at, likely = np.nonzero(rough >= rough.max(axis=1, keepdims=True) - error)
+        told = correlations(some, block[at], len(rows) + likely)
+        for i, other, value in zip(block[at].tolist(), others[likely].tolist(), told.tolist(), strict=True):
+            if (value, -other) > (values[i], -best[i]):
+                best[i], values[i] = other, value

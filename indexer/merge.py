@@ -89,10 +89,12 @@ def _depends(family: Family, near: Relatives, memo: Memo) -> bool:
 
 def _curved(family: Family, near: Relatives, barred: set[int], memo: Memo, again: str = "") -> Combination | None:
     """A merge with shares of their own in each layer or coordinate, of candidates that are not barred."""
-    kept = np.array([c for c in near.candidates.tolist() if c not in barred], np.int64)
+    kept = near.candidates
+    if not barred.isdisjoint(kept.tolist()):
+        kept = np.array([c for c in kept.tolist() if c not in barred], np.int64)
+        near = replace(near, candidates=kept)
     if len(kept) < 2:
         return None
-    near = replace(near, candidates=kept)
 
     def compute() -> bytes:
         found = layered_merge(family, near) or masked_merge(family, near)

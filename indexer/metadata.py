@@ -57,8 +57,11 @@ def declared_rows(names: Sequence[str], metadata: Metadata) -> tuple[tuple[int, 
     by_name: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         by_name.setdefault(name, []).append(row)
-    result = []
+    result: list[tuple[int, ...]] = []
     for row, (source, bases) in enumerate(zip(metadata.sources, metadata.bases, strict=True)):
+        if not bases:
+            result.append(())
+            continue
         found = set()
         for base in bases:
             if candidates := by_name.get(base):

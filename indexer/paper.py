@@ -222,7 +222,7 @@ def _looks_tuned_by_lora(family: Family, ranks: NDArray[np.float64]) -> bool:
 def _solve_tree(family: Family, stage: NDArray[np.bool_], c: float, lora: bool | None) -> Component:
     n = len(family)
     if n == 1:
-        return Component(np.arange(1), (), ())
+        return Component(np.arange(1), ())
     ranks = None if lora is False else l_lora(family)
     low_rank = ranks is not None and (lora or _looks_tuned_by_lora(family, ranks))
     distance = ranks if ranks is not None and low_rank else l_ft(family)
@@ -249,4 +249,4 @@ def _solve_tree(family: Family, stage: NDArray[np.bool_], c: float, lora: bool |
                 ),
             )
         )
-    return Component(np.arange(n), tuple(sorted(edges, key=lambda e: e.child_id)), ())
+    return Component(np.arange(n), tuple(sorted(edges, key=lambda e: e.child_id)))

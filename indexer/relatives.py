@@ -81,7 +81,7 @@ def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64]) -
     if not isinstance(squared, Sparse) or not family.present.all():
         return {row: relatives_of(family, squared, row, central) for row in range(n)}
     starts, columns, values = squared.lists()
-    first = _nearest(starts, columns, values)
+    first = squared.nearest(1)[:, 0]
     row = np.repeat(np.arange(n), np.diff(starts))
     # How far what is near lies from the nearest and from the middle.
     ends = np.concatenate([first[row], np.full(row.size, central[0])]), np.concatenate([columns, columns])
@@ -90,18 +90,6 @@ def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64]) -
     most = max(2, family.samples.shape[1] // 8)
     lists = (each[each >= 0][:most] for each in chosen)
     return {row: Relatives(family, row, rows, int(first[row])) for row, rows in enumerate(lists)}
-
-
-@njit(cache=True, nogil=True)
-def _nearest(starts: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """n: the nearest of each row, -1 where none is at a finite distance."""
-    found = np.full(starts.size - 1, -1)
-    for row in range(found.size):
-        least = np.inf
-        for at in range(starts[row], starts[row + 1]):
-            if values[at] < least:
-                found[row], least = columns[at], values[at]
-    return found
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -28,6 +28,8 @@ Held = NDArray[Any]
 """float32 or float64."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Rounded = tuple[Held, NDArray[np.bool_]]
+"""Rows rounded to a precision, and which of them are."""
 
 
 def round_to(values: NDArray[Any], precision: int) -> NDArray[Any]:
@@ -47,7 +49,9 @@ class Samples:
 
     __slots__ = ("_rounded", "held", "rows")
 
-    def __init__(self, held: Held, rows: Ints | None = None, rounded: dict[int, Held] | None = None) -> None:
+    def __init__(
+        self, held: Held, rows: Ints | None = None, rounded: dict[int, tuple[Held, NDArray[np.bool_]]] | None = None
+    ) -> None:
         self.held = held
         self.rows = np.arange(len(held)) if rows is None else rows
         self._rounded = {} if rounded is None else rounded
@@ -105,16 +109,21 @@ class Samples:
                 result[block.start + few[told]] = level
         return result
 
-    def rounded(self, precision: int) -> Held:
-        """`held` rounded to one of PRECISIONS: worked out once for all that share it."""
+    def rounded(self, precision: int, rows: Ints) -> Held:
+        """An array like `held` in which some of the rows are rounded to one of PRECISIONS: worked out once for all that
+        share it. The others hold anything."""
         if PRECISIONS[precision] is None:
             return self.held
         if precision not in self._rounded:
-            result = np.empty_like(self.held)
-            for block in self._blocks(len(result)):
-                result[block] = round_to(self.held[block], precision)
-            self._rounded[precision] = result
-        return self._rounded[precision]
+            # Memory that nobody touches is not taken.
+            self._rounded[precision] = np.empty_like(self.held), np.zeros(len(self.held), bool)
+        result, done = self._rounded[precision]
+        wanted = np.unique(self.rows[rows])
+        wanted = wanted[~done[wanted]]
+        for block in self._blocks(len(wanted)):
+            result[wanted[block]] = round_to(self.held[wanted[block]], precision)
+        done[wanted] = True
+        return result
 
     def _blocks(self, n: int) -> Iterator[slice]:
         step = max(1, _BLOCK // max(1, self.held.shape[1]))

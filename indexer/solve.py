@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ from indexer.sparse import Matrix, Sparse
 from indexer.stage import all_stages, infer_stages
 from indexer.trained_copies import onto_copies
 from indexer.weighing import weigh
-from store.records import Edge, Evidence, Inferred, Merge, Pair
+from store.pairs import PAIRS
+from store.records import Edge, Evidence, Inferred, Merge
 
 __all__ = ["Component", "group_copies", "solve_component", "split"]
 
@@ -43,7 +44,8 @@ class Component:
 
     rows: NDArray[np.int64]
     edges: tuple[Edge, ...]
-    pairs: tuple[Pair, ...]
+    pairs: Any = field(default_factory=PAIRS.empty_table)
+    """Arrow table of `store.pairs.PAIRS`."""
     merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
     """Ancestors that no model is."""
@@ -91,7 +93,7 @@ def solve_component(
     originals = np.array(list(copies), np.int64)
     tree = family.take(originals)
     edges: list[Edge] = []
-    pairs: tuple[Pair, ...] = ()
+    pairs = PAIRS.empty_table()
     merges: tuple[Merge, ...] = ()
     inferred: tuple[Inferred, ...] = ()
     stage: dict[int, str] = {}
@@ -116,7 +118,7 @@ def solve_component(
         merges = merge_rows(inner, core.merges)
         found = core_edges(inner, inside, ancestry, memo)
         trained = name_merges(inner, found, core.merges)
-        edges += onto_copies(tree, derived, trained)
+        edges += onto_copies(tree, derived, trained, memo)
         edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
         if weighing is not None:
             edges = weighing.told(family, edges)

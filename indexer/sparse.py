@@ -7,6 +7,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 __all__ = ["Matrix", "Sparse", "reached"]
@@ -69,6 +70,10 @@ class Sparse:
         """(n + 1 places where rows begin, columns, values): what is at hand, row by row, as `known` gives it."""
         return self._starts, self._keys % self._n, self._values
 
+    def nearest(self, k: int) -> NDArray[np.int64]:
+        """n x k: the columns of the least finite values of each row, of equal ones the lower first; then -1."""
+        return np.asarray(_least(self._starts, self._keys % self._n, self._values, k))
+
     def _row(self, row: int) -> NDArray[np.float64]:
         result = np.full(self._n, self._unknown)
         columns, values = self.known(row)
@@ -92,6 +97,27 @@ class Sparse:
             result[missing] = self._measure(pairs // self._n, pairs % self._n)[back]
         result[low == high] = self._diagonal
         return result
+
+
+@njit(cache=True, nogil=True)
+def _least(
+    starts: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float64], k: int
+) -> NDArray[np.int64]:
+    result = np.full((starts.size - 1, k), -1)
+    held = np.empty(k)
+    for row in range(starts.size - 1):
+        count = 0
+        for at in range(starts[row], starts[row + 1]):
+            value = values[at]
+            if not np.isfinite(value) or (count == k and not value < held[k - 1]):
+                continue
+            to = min(count, k - 1)
+            while to > 0 and value < held[to - 1]:
+                held[to], result[row, to] = held[to - 1], result[row, to - 1]
+                to -= 1
+            held[to], result[row, to] = value, columns[at]
+            count = min(count + 1, k)
+    return result
 
 
 def _among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -6,6 +6,7 @@ with m the copy's source, d the copy and c the child, <c - m, d - m> / |d - m|^2
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family
+from indexer.memo import Memo
 from indexer.relation import trained_relation
 from store.records import Edge, Evidence
 
@@ -45,7 +47,9 @@ def held_share(
     return share, float(np.sqrt((weights**2 * made**2 * left**2).sum())) / size
 
 
-def onto_copies(family: Family, derived: Mapping[int, tuple[int, str]], edges: Sequence[Edge]) -> list[Edge]:
+def onto_copies(
+    family: Family, derived: Mapping[int, tuple[int, str]], edges: Sequence[Edge], memo: Memo | None = None
+) -> list[Edge]:
     """The edges of training, moved to a copy where the child holds what made the copy and its parent does not.
 
     `derived` is row -> (row that it was computed from, relation). Only copies of what the child descends from are
@@ -56,7 +60,7 @@ def onto_copies(family: Family, derived: Mapping[int, tuple[int, str]], edges: S
     row_of = {int(model_id): row for row, model_id in enumerate(family.model_ids)}
     parent = {row_of[edge.child_id]: row_of[edge.parent_id] for edge in edges}
     weights = np.repeat(family.elements / np.diff(family.starts), np.diff(family.starts))
-    held = _held(family, derived, parent, weights)
+    held = _held(family, derived, parent, weights, memo or Memo())
     found = []
     for edge in edges:
         child = row_of[edge.child_id]
@@ -71,33 +75,77 @@ def onto_copies(family: Family, derived: Mapping[int, tuple[int, str]], edges: S
 
 
 def _held(
-    family: Family, derived: Mapping[int, tuple[int, str]], parent: Mapping[int, int], weights: NDArray[np.float64]
+    family: Family,
+    derived: Mapping[int, tuple[int, str]],
+    parent: Mapping[int, int],
+    weights: NDArray[np.float64],
+    memo: Memo,
 ) -> dict[int, dict[int, float]]:
     """Child -> copy -> share, where the child holds what made the copy, of copies of the child's ancestors."""
+    copies: dict[int, list[int]] = {}
+    for copy, (source, _) in derived.items():
+        copies.setdefault(source, []).append(copy)
+    keys = list(map(bytes, family.content_keys))
+    held: dict[int, dict[int, float]] = {}
+    asked: dict[int, bytes] = {}
     below: dict[int, list[int]] = {}
+    above: dict[int, list[int]] = {}
     for child in parent:
-        at, seen = child, {child}
-        while (at := parent.get(at, child)) not in seen:
-            below.setdefault(at, []).append(child)
-            seen.add(at)
+        above[child] = [source for source in _ancestors(parent, child) if source in copies]
+        if not above[child]:
+            continue
+        told = [keys[row] + derived[row][1].encode() if row in derived else keys[row]
+                for source in above[child] for row in (source, *copies[source])]  # fmt: skip
+        digest, known = memo.look("held", family.content_hashes[child], b"".join(told))
+        if known is None:
+            asked[child] = digest
+            for source in above[child]:
+                below.setdefault(source, []).append(child)
+        else:
+            every = [copy for source in above[child] for copy in copies[source]]
+            held[child] = {every[at]: share for at, share in json.loads(known)}
+    for source, children in below.items():
+        for child, found in _of_source(family, derived, source, copies[source], children, weights).items():
+            held.setdefault(child, {}).update(found)
+    for child, digest in asked.items():
+        every = [copy for source in above[child] for copy in copies[source]]
+        shares = sorted((every.index(copy), share) for copy, share in held.get(child, {}).items())
+        memo.keep("held", family.content_hashes[child], digest, json.dumps(shares).encode())
+    return held
+
+
+def _ancestors(parent: Mapping[int, int], row: int) -> list[int]:
+    """All above a row."""
+    found, seen = [], {row}
+    while (row := parent.get(row, row)) not in seen:
+        found.append(row)
+        seen.add(row)
+    return found
+
+
+def _of_source(
+    family: Family,
+    derived: Mapping[int, tuple[int, str]],
+    source: int,
+    copies: Sequence[int],
+    children: Sequence[int],
+    weights: NDArray[np.float64],
+) -> dict[int, dict[int, float]]:
+    """Child -> copy -> share, of copies of one source."""
     x = family.samples
     held: dict[int, dict[int, float]] = {}
-    for source, children in below.items():
-        copies = [copy for copy, (made_from, _) in derived.items() if made_from == source]
-        if not copies:
+    made = x[list(copies)] - x[source]
+    size = np.maximum((weights * made**2).sum(axis=1), 1e-300)
+    rough = np.array([made @ (weights * (x[child] - x[source])) / size for child in children])
+    for i, k in np.argwhere(np.abs(rough - 1) <= _ROUGH):
+        child, copy = children[int(i)], copies[int(k)]
+        # A child of the source that was stored as shortly as the copy holds the same rounding for that reason.
+        stored = derived[copy][1] == "cast" and family.precision[child] >= family.precision[copy]
+        if stored or not family.present[[source, copy, child]].all():
             continue
-        made = x[copies] - x[source]
-        size = np.maximum((weights * made**2).sum(axis=1), 1e-300)
-        rough = np.array([made @ (weights * (x[child] - x[source])) / size for child in children])
-        for i, k in np.argwhere(np.abs(rough - 1) <= _ROUGH):
-            child, copy = children[int(i)], copies[int(k)]
-            # A child of the source that was stored as shortly as the copy holds the same rounding for that reason.
-            stored = derived[copy][1] == "cast" and family.precision[child] >= family.precision[copy]
-            if stored or not family.present[[source, copy, child]].all():
-                continue
-            share, error = held_share(x[source], x[copy], x[child], weights)
-            if share >= _CERTAIN * error and abs(share - 1) <= _WHOLE + 3 * error:
-                held.setdefault(child, {})[copy] = share
+        share, error = held_share(x[source], x[copy], x[child], weights)
+        if share >= _CERTAIN * error and abs(share - 1) <= _WHOLE + 3 * error:
+            held.setdefault(child, {})[copy] = share
     return held
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -26,12 +27,12 @@ from store.lineage import (
     close_inferred,
     live_models,
     replace_components,
-    replace_pairs,
     setting,
     write_inferred,
     write_merges,
 )
 from store.memory import forget, recall, record_touched, remember
+from store.pairs import PAIRS, replace_pairs
 from store.places import gone_models, placed_models, stale_roots, stored_links
 from store.progress import Progress
 from store.writer import GraphWriter
@@ -105,7 +106,7 @@ def update(
         ids = [model for model, *_ in gone]
         closed += write_edges(c, writer.run_id, [], ids)[1]
         write_merges(c, writer.run_id, [], ids)
-        replace_pairs(c, [], ids)
+        replace_pairs(c, PAIRS.empty_table(), ids)
         replace_components(c, [], ids)
         closed += close_inferred(c, writer.run_id)
         if gone:
@@ -175,7 +176,7 @@ def _update_architecture(
         [*members, *(node.inferred_id for node in inferred)],
     )
     write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], members)
-    replace_pairs(c, [pair for _, component in found for pair in component.pairs], members)
+    replace_pairs(c, pa.concat_tables([PAIRS.empty_table(), *(component.pairs for _, component in found)]), members)
     trees = []
     stages: dict[int, str] = {}
     for rows, component in found:

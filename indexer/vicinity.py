@@ -13,7 +13,7 @@ from indexer.family import Family
 from indexer.finders import Bounds, Flat, apart, finder_of
 from indexer.kept_lists import FRESH, Records
 
-__all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "recall", "row_of"]
+__all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of"]
 
 DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
@@ -100,19 +100,6 @@ def nearest_of(records: Records, k: int) -> Ints:
     """n x k: the lists, -1 where nothing is shared or there are fewer."""
     near, squared = records["near"][:, :k], records["squared"][:, :k]
     return np.where(np.isfinite(squared), near, -1).astype(np.int64)
-
-
-def recall(family: Family, near: Ints, rows: Ints) -> float:
-    """Share of the true nearest of some rows, by all their samples and all models, that their lists `near` hold."""
-    others = np.arange(len(family))
-    found = wanted = 0
-    for row in rows.tolist():
-        squared = squared_distances(family, np.full(others.size, row), others)[0]
-        squared[row] = np.inf
-        listed = near[row][near[row] >= 0]
-        true = np.argsort(squared, kind="stable")[: listed.size]
-        found, wanted = found + len(np.intersect1d(true, listed)), wanted + listed.size
-    return found / wanted if wanted else 1.0
 
 
 def nearest_kept(family: Family, vectors: NDArray[np.float32], rows: Ints, k: int) -> tuple[Ints, Ints]:

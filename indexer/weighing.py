@@ -34,12 +34,17 @@ class CoreMetadata:
         """(m + 1) x m: `metadata_prior`."""
         return metadata_prior(self.created, self.declared)
 
-    def costs(self, v: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """k: what it adds to the cost of u -> v for k rows u, the only possible parents."""
-        days = (self.created[v] - self.created[rows]) / 86_400
-        bases = [base for base in self.declared[v] if base in rows]
-        claim = claim_log_odds(len(rows), len(bases))
-        return np.asarray(np.logaddexp(0.0, -order_log_odds(days)) - np.log(2.0) - claim * np.isin(rows, bases))
+    def costs(self, tails: NDArray[np.int64], heads: NDArray[np.int64]) -> NDArray[np.float64]:
+        """E: what it adds to the cost of each edge; those to one head stand together, and are from all its possible
+        parents."""
+        days = (self.created[heads] - self.created[tails]) / 86_400
+        costs = np.logaddexp(0.0, -order_log_odds(days)) - np.log(2.0)
+        first = np.flatnonzero(np.diff(heads, prepend=-1))
+        for at, end in zip(first.tolist(), [*first[1:].tolist(), len(heads)], strict=True):
+            if declared := self.declared[int(heads[at])]:
+                named = np.isin(tails[at:end], declared)
+                costs[at:end] -= claim_log_odds(end - at, int(named.sum())) * named
+        return np.asarray(costs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from store.edges import write_edges
 from store.ids import LISTED
-from store.records import Inferred, Merge, Pair
+from store.records import Inferred, Merge
 from store.shards import read_columns
 
 __all__ = [
@@ -25,18 +25,10 @@ __all__ = [
     "live_models",
     "read_sketches",
     "replace_components",
-    "replace_pairs",
     "setting",
     "write_inferred",
     "write_merges",
 ]
-
-
-_PAIR: Final = {
-    **dict.fromkeys(("model_a", "model_b"), pa.int64()),
-    **dict.fromkeys(("distance", "correlation", "shared", "equal"), pa.float64()),
-    "rank": pa.int32(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +168,6 @@ def write_merges(
         )
     adding = [{**row, "valid_from_run": run_id} for child in changed for row in wanted.get(child, [])]
     _insert(connection, "merges", adding)
-
-
-def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Sequence[Pair], models: Collection[int]) -> None:
-    """Replace the stored pairs that any of `models` takes part in; writes only what differs."""
-    columns = {name: pa.array([getattr(pair, name) for pair in pairs], kind) for name, kind in _PAIR.items()}
-    connection.register("incoming", pa.table(columns))
-    connection.execute(
-        f"""delete from pairs where (model_a in {LISTED} or model_b in {LISTED}) and not exists (
-            from incoming i where {" and ".join(f"i.{name} is not distinct from pairs.{name}" for name in _PAIR)})""",
-        [list(models)] * 2,
-    )
-    connection.execute("insert into pairs by name select * from incoming i anti join pairs using (model_a, model_b)")
-    connection.unregister("incoming")
 
 
 def replace_components(

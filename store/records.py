@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Claim", "Edge", "Evidence", "Inferred", "Merge", "Model", "Pair", "Skipped", "TensorSketch"]
+__all__ = ["Claim", "Edge", "Evidence", "Inferred", "Merge", "Model", "Skipped", "TensorSketch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +148,3 @@ class Merge:
     parent_id: int
     coefficient: float
     method: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A measured pair of related models, model_a < model_b."""
-
-    model_a: int
-    model_b: int
-    distance: float
-    correlation: float
-    shared: float
-    equal: float
-    rank: int | None

@@ -9,11 +9,13 @@ from pathlib import Path
 from textwrap import indent
 
 import numpy as np
+import pyarrow as pa
 from safetensors.numpy import save_file
 
 from store.edges import write_edges
-from store.lineage import replace_components, replace_pairs
-from store.records import Claim, Edge, Evidence, Model, Pair, Skipped, TensorSketch
+from store.lineage import replace_components
+from store.pairs import PAIRS, replace_pairs
+from store.records import Claim, Edge, Evidence, Model, Skipped, TensorSketch
 from store.writer import GraphWriter
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
@@ -129,8 +131,9 @@ def place(run: GraphWriter, source: str, parents: Mapping[str, str | None]) -> N
         if parent is not None
     ]
     write_edges(c, run.run_id, edges, list(ids.values()))
-    pairs = [Pair(min(e.child_id, e.parent_id), max(e.child_id, e.parent_id), 0.01, 0.99, 1.0, 0.0, 8) for e in edges]
-    replace_pairs(c, pairs, list(ids.values()))
+    ends = [sorted((e.child_id, e.parent_id)) for e in edges]
+    pairs = [dict(zip(PAIRS.names, (*pair, 0.01, 0.99, 1.0, 0.0, 8), strict=True)) for pair in ends]
+    replace_pairs(c, pa.Table.from_pylist(pairs, PAIRS), list(ids.values()))
     replace_components(c, _trees(ids, parents), [])
 
 

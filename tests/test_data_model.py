@@ -9,7 +9,8 @@ import duckdb
 import pytest
 
 from scripts.data_model import document
-from store.records import Claim, Edge, Evidence, Merge, Model, Pair, Skipped
+from store.pairs import PAIRS
+from store.records import Claim, Edge, Evidence, Merge, Model, Skipped
 from store.schema import TABLES, create_schema
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ def test_records_have_the_names_of_their_columns(connection: duckdb.DuckDBPyConn
         return {f.name for f in fields(record)}
 
     assert names(Claim) | {"model_id"} == columns(connection, "claims")
-    assert names(Pair) == columns(connection, "pairs")
+    assert set(PAIRS.names) == columns(connection, "pairs")
     assert names(Edge) | {"valid_from_run", "valid_to_run"} == columns(connection, "edges")
     assert names(Merge) | {"valid_from_run", "valid_to_run"} == columns(connection, "merges")
     assert names(Skipped) | {"run_id", "source"} == columns(connection, "skipped")

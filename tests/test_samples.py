@@ -58,7 +58,10 @@ def test_rounded_once_for_all_that_share(level: int) -> None:
     table = np.random.default_rng(0).standard_normal((5, 300)).astype(np.float32)
     samples = Samples.of(table)
     part = samples.take(np.array([3, 1]))
-    assert part.rounded(level) is samples.rounded(level)
+    first = samples.rounded(level, np.array([3]))
+    np.testing.assert_array_equal(first[3], round_to(table[3], level))
+    assert part.rounded(level, np.array([0, 1])) is first
+    np.testing.assert_array_equal(first[[1, 3]], round_to(table[[1, 3]], level))
     np.testing.assert_array_equal(part.at(level, [0]), round_to(table[[3]], level).astype(np.float64))
 
 
