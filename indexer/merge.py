@@ -52,9 +52,9 @@ def find_merges(
     if central is None:
         central = np.argsort(np.asarray(squared).mean(axis=1), kind="stable")
     central = central[:_CENTRAL]
-    every = all_relatives(family, squared, central)
-    relatives = {row: found for row, found in every.items() if len(found.candidates) >= 2}
     memo = memo or Memo()
+    every = all_relatives(family, squared, central, memo)
+    relatives = {row: found for row, found in every.items() if len(found.candidates) >= 2}
     flat = {row: near for row, near in relatives.items() if _depends(family, near, memo)}
     found: dict[int, Combination] = {}
     for group in _groups(squared, flat):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from indexer.combination import explained, units
 from indexer.family import Family
+from indexer.memo import Memo
 from indexer.sparse import Matrix, Sparse, reached
 
 __all__ = ["Relatives", "all_relatives", "depends", "moved", "relatives_of"]
@@ -75,67 +76,100 @@ def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.
     return Relatives(family, row, candidates, int(candidates[0]) if len(candidates) else -1)
 
 
-def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64]) -> dict[int, Relatives]:
-    """`relatives_of` each row."""
+def all_relatives(
+    family: Family, squared: Matrix, central: NDArray[np.int64], memo: Memo | None = None
+) -> dict[int, Relatives]:
+    """`relatives_of` each row. Of a large component, `memo` knows them of rows whose lists are what they were."""
     n = len(family)
     if not isinstance(squared, Sparse) or not family.present.all():
         return {row: relatives_of(family, squared, row, central) for row in range(n)}
-    starts, columns, values = squared.lists()
+    memo = memo or Memo()
+    starts, columns, _ = squared.lists()
     first = squared.nearest(1)[:, 0]
-    row = np.repeat(np.arange(n), np.diff(starts))
+    middle = family.content_keys[central].tobytes()
+    listed = np.ascontiguousarray(family.content_keys[columns])
+    chosen: dict[int, NDArray[np.int64]] = {}
+    asked: dict[int, bytes] = {}
+    for row, (start, end) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
+        told = middle + listed[start:end].tobytes()
+        digest, known = memo.look("relatives", family.content_hashes[row], told)
+        if known is None:
+            asked[row] = digest
+        else:
+            chosen[row] = columns[start + np.frombuffer(known, np.int32)]
+    for row, places in zip(asked, _places(squared, np.array(list(asked), np.int64), first, central), strict=True):
+        memo.keep("relatives", family.content_hashes[row], asked[row], places.astype(np.int32).tobytes())
+        chosen[row] = columns[starts[row] + places]
+    most = max(2, family.samples.shape[1] // 8)
+    return {row: Relatives(family, row, chosen[row][:most], int(first[row])) for row in range(n)}
+
+
+def _places(
+    squared: Sparse, rows: NDArray[np.int64], first: NDArray[np.int64], central: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """The candidates of some rows, as places in their lists. `first` are n, the nearest of each."""
+    starts, columns, values = squared.lists()
+    sizes = np.diff(starts)[rows]
+    spans = np.cumsum([0, *sizes])
+    at = np.arange(spans[-1]) - np.repeat(spans[:-1] - starts[rows], sizes)
+    row, columns, values = np.repeat(rows, sizes), columns[at], values[at]
     # How far what is near lies from the nearest and from the middle.
     ends = np.concatenate([first[row], np.full(row.size, central[0])]), np.concatenate([columns, columns])
     beside = squared.with_pairs(*ends)[ends].reshape(2, -1)
-    chosen = _chosen(starts, columns, values, first, beside, central)
-    most = max(2, family.samples.shape[1] // 8)
-    lists = (each[each >= 0][:most] for each in chosen)
-    return {row: Relatives(family, row, rows, int(first[row])) for row, rows in enumerate(lists)}
+    return [each[each >= 0] for each in _chosen(rows, first[rows], spans, columns, values, beside, central)]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _chosen(
+    rows: NDArray[np.int64],
+    first: NDArray[np.int64],
     starts: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float64],
-    first: NDArray[np.int64],
     beside: NDArray[np.float64],
     central: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """n x k: what `relatives_of` chooses, then -1. `beside` is 2 x E: how far each of E listed rows lies from the
-    nearest of its row and from the middle."""
-    n = first.size
-    result = np.full((n, _NEAR + 2 * _ALONG + central.size), -1)
-    for row in range(n):
-        some = np.arange(starts[row], starts[row + 1])
+    """b x k: places in the lists of b rows of what `relatives_of` chooses, then -1. `beside` is 2 x E: how far each of
+    E listed rows lies from the nearest of its row, `first`, and from the middle."""
+    b = rows.size
+    result = np.full((b, _NEAR + 2 * _ALONG + central.size), -1)
+    for i in range(b):
+        start = starts[i]
+        some = np.arange(start, starts[i + 1])
         some = some[np.isfinite(values[some])]
+        taken = np.zeros(starts[i + 1] - start, np.bool_)
         order = some[np.argsort(values[some], kind="mergesort")]
         held = 0
         for at in order if order.size <= _NEAR + _ALONG else order[:_NEAR]:
-            result[row, held] = columns[at]
+            result[i, held] = at - start
+            taken[at - start] = True
             held += 1
         if order.size == held:
             continue
         for way in range(2):
-            base = first[row] if way == 0 else central[0]
-            if base == row or (way == 1 and base == first[row]):
+            base = first[i] if way == 0 else central[0]
+            if base == rows[i] or (way == 1 and base == first[i]):
                 continue
             of_base = np.inf
             for at in some:
                 if columns[at] == base:
                     of_base = values[at]
             turned = np.empty(some.size)
-            for i in range(some.size):
-                from_base = beside[way, some[i]]
-                cosine = (of_base + from_base - values[some[i]]) / np.sqrt(of_base * from_base)
-                turned[i] = -cosine if np.isfinite(cosine) and columns[some[i]] != base else np.inf
+            for place in range(some.size):
+                from_base = beside[way, some[place]]
+                cosine = (of_base + from_base - values[some[place]]) / np.sqrt(of_base * from_base)
+                turned[place] = -cosine if np.isfinite(cosine) and columns[some[place]] != base else np.inf
             for at in some[np.argsort(turned, kind="mergesort")[:_ALONG]]:
-                if not (result[row, :held] == columns[at]).any():
-                    result[row, held] = columns[at]
+                if not taken[at - start]:
+                    result[i, held] = at - start
+                    taken[at - start] = True
                     held += 1
         for middle in central:
-            if (columns[some] == middle).any() and not (result[row, :held] == middle).any():
-                result[row, held] = middle
-                held += 1
+            for at in some:
+                if columns[at] == middle and not taken[at - start]:
+                    result[i, held] = at - start
+                    taken[at - start] = True
+                    held += 1
     return result
 
 
