@@ -26,8 +26,9 @@ _WIDER: Final = 4
 """Times as many are looked at where bounds leave some out."""
 _TRAINED: Final = 64
 """Vectors a list that the centres are trained on."""
-_ROUNDING: Final = 2.0**-24
-"""Of float32, relative."""
+_VAGUE: Final = 4
+"""Times as many as are asked for that can be among the nearest: float64 tells more."""
+_BLOCK: Final = 8_192
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -89,31 +90,48 @@ class Flat:
     """Compares with every vector; of those that are equally far the lower row is nearer.
 
     A matrix product tells who can be among the nearest, whatever it has lost to rounding; `apart` tells who is. So what
-    is found for a row depends on it and on the vectors, and not on what else is asked.
+    is found for a row depends on it and on the vectors, and not on what else is asked. Where so many can be that this
+    tells little, as among models that lie close together and far from where coordinates are seen from, it is done again
+    in float64.
     """
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
-        self._norms = np.einsum("nd,nd->n", vectors, vectors)
-        # Of a sum of D products, of two norms and of a product of two vectors.
-        self._error = np.float32(2 * (vectors.shape[1] + 16) * _ROUNDING)
 
     def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> Ints:
-        vectors, norms = self._vectors, self._norms
-        sizes = norms[rows, None] + norms[None, :]
-        squared = sizes - 2 * (vectors[rows] @ vectors.T)
-        sizes *= self._error
-        least, most = squared - sizes, squared + sizes
+        at, others = self._likely(rows, k, bounds, np.float32)
+        vague = np.flatnonzero(np.bincount(at, minlength=len(rows)) > _VAGUE * k)
+        if vague.size:
+            sure = ~np.isin(at, vague)
+            again, more = self._likely(rows[vague], k, bounds, np.float64)
+            at, others = np.append(at[sure], vague[again]), np.append(others[sure], more)
+        return self._first(rows, at, others, k, bounds)
+
+    def _likely(self, rows: Ints, k: int, bounds: Bounds | None, dtype: type[np.floating[Any]]) -> tuple[Ints, Ints]:
+        """Pairs (place among the rows, other vector): all that can be among the k nearest."""
+        n, dimensions = self._vectors.shape
+        # Of a sum of D products, of two norms and of a product of two vectors.
+        rounding = float(np.finfo(dtype).eps) / 2
+        error = dtype(2 * (dimensions + 16) * rounding)
+        some = self._vectors[rows].astype(dtype, copy=False)
+        least, most = np.empty((2, len(rows), n), dtype)
+        for first in range(0, n, _BLOCK):
+            block = slice(first, min(first + _BLOCK, n))
+            part = self._vectors[block].astype(dtype, copy=False)
+            sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
+            squared = sizes - 2 * (some @ part.T)
+            sizes *= error
+            least[:, block], most[:, block] = squared - sizes, squared + sizes
         if bounds is not None:
-            every = np.arange(len(vectors))[None, :]
-            sure = bounds.forbid(rows, every, least, -16 * _ROUNDING)
-            least[bounds.forbid(rows, every, most, 16 * _ROUNDING)] = np.inf
+            every = np.arange(n)[None, :]
+            sure = bounds.forbid(rows, every, least, -16 * rounding)
+            least[bounds.forbid(rows, every, most, 16 * rounding)] = np.inf
             most[sure] = np.inf
         own = np.arange(len(rows)), rows
         least[own] = most[own] = np.inf
         within = np.partition(most, k - 1, axis=1)[:, k - 1 : k]
         at, others = np.nonzero((least <= within) & np.isfinite(least))
-        return self._first(rows, at, others, k, bounds)
+        return at, others
 
     def _first(self, rows: Ints, at: Ints, others: Ints, k: int, bounds: Bounds | None) -> Ints:
         """b x k, of pairs (place among the rows, other vector)."""

@@ -114,6 +114,20 @@ def test_a_crowd_of_children_does_not_hide_a_parent(kind: str, tmp_path: Path) -
     assert 1 in found[0]
 
 
+def test_a_crowd_far_from_everything_is_told_apart() -> None:
+    """Vectors that differ by a ten-thousandth of their length: a product in float32 tells nothing of them."""
+    rng = np.random.default_rng(4)
+    vectors = (rng.standard_normal(256) + 1e-4 * rng.standard_normal((300, 256))).astype(np.float32)
+    rows = np.arange(300)
+    found = Flat(vectors).nearest(rows, 8)
+    np.testing.assert_array_equal(found, Brute(vectors).nearest(rows, 8))
+    many, few = (Flat(vectors)._likely(rows, 8, None, dtype)[0] for dtype in (np.float32, np.float64))
+    assert np.bincount(many).min() > 200
+    assert np.bincount(few).max() < 12
+    # Each by itself is what all together are.
+    np.testing.assert_array_equal(found, np.vstack([Flat(vectors).nearest(rows[i : i + 1], 8) for i in range(300)]))
+
+
 def test_large_components_find_the_same_through_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     family = family_of(crowd(4, 90))
     monkeypatch.setattr("indexer.solve.DENSE", 8)
