@@ -52,12 +52,15 @@ NAMES = sorted(_models())
 present = st.lists(st.sets(st.sampled_from(NAMES), min_size=0, max_size=len(NAMES)), min_size=1, max_size=4)
 
 
-@pytest.mark.parametrize(("dense", "at_once"), [(320, 8_192), (4, 8_192), (320, 3)])
+@pytest.mark.parametrize(
+    ("dense", "at_once", "listed"), [(320, 8_192, 32), (4, 8_192, 32), (4, 8_192, 3), (320, 3, 32)]
+)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(present)
 def test_any_history_equals_a_rebuild(
     dense: int,
     at_once: int,
+    listed: int,
     everything: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -65,9 +68,13 @@ def test_any_history_equals_a_rebuild(
 ) -> None:
     """Models come and go between runs; after each run the graph is what a graph made afresh would be.
 
-    Of small components, and where all count as large; and where the grown graph's are read few models at a time.
+    Of small components, and where all count as large, also with lists so short that some are kept; and where the grown
+    graph's are read few models at a time.
     """
     monkeypatch.setattr("indexer.solve.DENSE", dense)
+    monkeypatch.setattr("indexer.large_measured.LISTED", listed)
+    monkeypatch.setattr("indexer.large.PARENTS", min(listed, 16))
+    monkeypatch.setattr("indexer.vicinity.SPARE", 16 if listed == 32 else 1)
     place = tmp_path_factory.mktemp("history")
     source = place / "source"
     source.mkdir()
