@@ -137,8 +137,8 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
     return column, _projections(n, parts)
 
 
-def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> NDArray[np.float64]:
-    """n x m: what is there of all, zeros where a model has none."""
+def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> NDArray[Any]:
+    """n x m: what is there of all, zeros where a model has none; in float32 if that holds any value of their dtypes."""
     found = []
     for part in parts:
         values, starts, sizes = part.lists("samples")
@@ -149,9 +149,10 @@ def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> NDArray[np
                 content = _taken(values, starts[which], int(size)).view(DTYPES[str(dtype)])
                 found.append((part.rows[which], content))
     m = min(content.shape[1] for _, content in found)
-    samples = np.zeros((n, m))
+    short = all(np.can_cast(content.dtype, np.float32) for _, content in found)
+    samples = np.zeros((n, m), np.float32 if short else np.float64)
     for rows, content in found:
-        samples[rows] = content[:, :m].astype(np.float64)
+        samples[rows] = content[:, :m]
     return samples
 
 
