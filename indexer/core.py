@@ -78,8 +78,8 @@ def find_core(
     family = tree.take(rows)
     inside = squared[np.ix_(rows, rows)]
     edges = inheritance_costs(family) + (0.0 if claimed is None else claimed)
-    prior = Prior(edges, rank_costs(family, inside))
     memo = memo or Memo()
+    prior = Prior(edges, rank_costs(family, inside, memo))
     cues = CueMemory(family, family_cues(family), memo)
     return Core(family, inside, find_merges(family, inside, memo=memo), prior, cues)
 

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import shortest_path
 
 from indexer.adapter import told_rank
 from indexer.family import Family
+from indexer.memo import Memo
 
 __all__ = ["EACH", "FIRST", "NEAREST", "UNTOLD", "bounded", "rank_costs"]
 
@@ -26,24 +27,47 @@ UNTOLD: Final = 64
 NEAREST: Final = 8
 FIRST: Final = 3
 """When none of the nearest few differs by a low rank, the model was tuned in full."""
+_NONE: Final = 0xFFFF
+"""In memory, no low rank."""
 
 
-def rank_costs(family: Family, squared: NDArray[np.float64]) -> NDArray[np.float64]:
+class _Ranks:
+    """`told_rank` of pairs of rows, measured once, and remembered by the one whose content hash is the later."""
+
+    def __init__(self, family: Family, memo: Memo) -> None:
+        self._family, self._memo = family, memo
+        self._known: dict[int, dict[bytes, bytes]] = {}
+        self._asked: dict[int, dict[bytes, bytes]] = {}
+
+    def __call__(self, u: int, v: int) -> int | None:
+        contents = self._family.content_hashes
+        first, last = (u, v) if contents[u] < contents[v] else (v, u)
+        if last not in self._known:
+            self._known[last] = self._memo.items("ranks", contents[last], 2)
+        key = bytes(self._family.content_keys[first])
+        told = self._known[last].get(key)
+        if told is None:
+            rank = told_rank(self._family, first, last)
+            told = self._known[last][key] = (_NONE if rank is None else rank).to_bytes(2, "little")
+        self._asked.setdefault(last, {})[key] = told
+        rank = int.from_bytes(told, "little")
+        return None if rank == _NONE else rank
+
+    def keep(self) -> None:
+        for row, told in self._asked.items():
+            self._memo.keep_items("ranks", self._family.content_hashes[row], told)
+
+
+def rank_costs(family: Family, squared: NDArray[np.float64], memo: Memo | None = None) -> NDArray[np.float64]:
     """n x n costs of u -> v, as much as v -> u, from the ranks of their differences: they say who is adjacent.
 
-    All 0 where no low rank is found.
+    All 0 where no low rank is found. What `memo` knows is not measured again.
     """
     n = len(family)
     ranks = np.full((n, n), UNTOLD)
     if not family.projections:
         return np.zeros((n, n))
-    known: dict[tuple[int, int], int | None] = {}
-
-    def rank(u: int, v: int) -> int | None:
-        pair = (min(u, v), max(u, v))
-        if pair not in known:
-            known[pair] = told_rank(family, *pair)
-        return known[pair]
+    rank = _Ranks(family, memo or Memo())
 
     def measure(v: int, others: NDArray[np.int64]) -> None:
         for u in others.tolist():
@@ -54,12 +78,13 @@ def rank_costs(family: Family, squared: NDArray[np.float64]) -> NDArray[np.float
     order = np.argsort(squared + np.diag(np.full(n, np.inf)), axis=1, kind="stable")[:, : n - 1]
     near = order[:, :NEAREST]
     for v in range(n):
-        if any(0 < squared[u, v] < np.inf and rank(int(u), v) for u in near[v, :FIRST]):
+        if any(0 < squared[u, v] < np.inf and rank(u, v) for u in near[v, :FIRST].tolist()):
             measure(v, near[v])
     # A model and its base that both have many children are in neither's list.
     many = np.bincount(near.reshape(-1), minlength=n) >= NEAREST
     for v in np.flatnonzero((ranks < UNTOLD).any(axis=0)).tolist():
         measure(v, order[v][many[order[v]]][:NEAREST])
+    rank.keep()
     low = (ranks > 0) & (ranks < UNTOLD)
     return np.asarray(EACH * bounded(ranks)) if low.any() else np.zeros((n, n))
 
