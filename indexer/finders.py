@@ -1,6 +1,7 @@
 """The first search among the vectors of a large component: all of them while there are few, else the lists near each.
 
-Both are functions of the vectors alone, so that lists do not depend on the order in which models came.
+Both are functions of the vectors alone, so that lists do not depend on the order in which models came; and what one
+vector more changes of them is told, so that they can be kept.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
+from blake3 import blake3
 from numba import njit
 from numpy.typing import NDArray
 
@@ -24,8 +26,8 @@ _FEWEST: Final = 8
 """Lists that are looked at, at least."""
 _WIDER: Final = 4
 """Times as many are looked at where bounds leave some out."""
-_TRAINED: Final = 64
-"""Vectors a list that the centres are trained on."""
+_SPARE: Final = 16
+"""As many more are asked of FAISS, so that the last that is wanted stands clear of those that were not found."""
 _VAGUE: Final = 4
 """Times as many as are asked for that can be among the nearest: float64 tells more."""
 _BLOCK: Final = 8_192
@@ -76,9 +78,14 @@ class Bounds:
 class Finder(Protocol):
     """Answers who is near among n vectors of D coordinates."""
 
-    def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> Ints:
-        """b x k: the nearest of each of b rows, itself left out, that bounds allow, nearest first; -1 where there are
-        fewer."""
+    @property
+    def told(self) -> bytes:
+        """16 bytes over what answers depend on beside the vectors of who is asked and who is near."""
+
+    def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> tuple[Ints, Floats]:
+        """(b x k: the nearest of each of b rows, itself left out, that bounds allow, nearest first and of two that are
+        equally far the lower row; -1 where there are fewer. b: how near another must be to change that, infinite where
+        anyone may)."""
 
 
 def finder_of(vectors: Vectors) -> Finder:
@@ -87,7 +94,7 @@ def finder_of(vectors: Vectors) -> Finder:
 
 
 class Flat:
-    """Compares with every vector; of those that are equally far the lower row is nearer.
+    """Compares with every vector.
 
     A matrix product tells who can be among the nearest, whatever it has lost to rounding; `apart` tells who is. So what
     is found for a row depends on it and on the vectors, and not on what else is asked. Where so many can be that this
@@ -95,91 +102,123 @@ class Flat:
     in float64.
     """
 
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
+    told = b"flat".ljust(16)
 
-    def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> Ints:
+    def __init__(self, vectors: Vectors, among: Ints | None = None) -> None:
+        """`among`: compare with these rows only, also with itself."""
+        self._vectors = vectors
+        self._among = among
+
+    def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> tuple[Ints, Floats]:
         at, others = self._likely(rows, k, bounds, np.float32)
         vague = np.flatnonzero(np.bincount(at, minlength=len(rows)) > _VAGUE * k)
         if vague.size:
             sure = ~np.isin(at, vague)
             again, more = self._likely(rows[vague], k, bounds, np.float64)
             at, others = np.append(at[sure], vague[again]), np.append(others[sure], more)
-        return self._first(rows, at, others, k, bounds)
+        return _first(self._vectors, rows, at, others, k, bounds)
 
     def _likely(self, rows: Ints, k: int, bounds: Bounds | None, dtype: type[np.floating[Any]]) -> tuple[Ints, Ints]:
         """Pairs (place among the rows, other vector): all that can be among the k nearest."""
-        n, dimensions = self._vectors.shape
+        every = np.arange(len(self._vectors)) if self._among is None else self._among
         # Of a sum of D products, of two norms and of a product of two vectors.
         rounding = float(np.finfo(dtype).eps) / 2
-        error = dtype(2 * (dimensions + 16) * rounding)
+        error = dtype(_lost(self._vectors.shape[1], rounding))
         some = self._vectors[rows].astype(dtype, copy=False)
-        least, most = np.empty((2, len(rows), n), dtype)
-        for first in range(0, n, _BLOCK):
-            block = slice(first, min(first + _BLOCK, n))
-            part = self._vectors[block].astype(dtype, copy=False)
+        least, most = np.empty((2, len(rows), len(every)), dtype)
+        for first in range(0, len(every), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            part = self._vectors[block if self._among is None else every[block]].astype(dtype, copy=False)
             sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
             squared = sizes - 2 * (some @ part.T)
             sizes *= error
             least[:, block], most[:, block] = squared - sizes, squared + sizes
         if bounds is not None:
-            every = np.arange(n)[None, :]
-            sure = bounds.forbid(rows, every, least, -16 * rounding)
-            least[bounds.forbid(rows, every, most, 16 * rounding)] = np.inf
+            sure = bounds.forbid(rows, every[None, :], least, -16 * rounding)
+            least[bounds.forbid(rows, every[None, :], most, 16 * rounding)] = np.inf
             most[sure] = np.inf
-        own = np.arange(len(rows)), rows
-        least[own] = most[own] = np.inf
+        if self._among is None:
+            own = np.arange(len(rows)), rows
+            least[own] = most[own] = np.inf
         within = np.partition(most, k - 1, axis=1)[:, k - 1 : k]
         at, others = np.nonzero((least <= within) & np.isfinite(least))
-        return at, others
-
-    def _first(self, rows: Ints, at: Ints, others: Ints, k: int, bounds: Bounds | None) -> Ints:
-        """b x k, of pairs (place among the rows, other vector)."""
-        squared = apart(self._vectors, rows[at], others)
-        if bounds is not None:
-            allowed = ~bounds.forbid(rows[at], others[:, None], squared[:, None])[:, 0]
-            at, others, squared = at[allowed], others[allowed], squared[allowed]
-        order = np.lexsort((others, squared, at))
-        at, others = at[order], others[order]
-        place = np.arange(at.size) - np.searchsorted(at, at)
-        kept = place < k
-        result = np.full((len(rows), k), -1)
-        result[at[kept], place[kept]] = others[kept]
-        return result
+        return at, every[others]
 
 
 class Inverted:
     """Compares with the vectors of the lists whose centres are nearest (FAISS, IVF), and with all where that finds too
-    few."""
+    few.
+
+    Centres are vectors that a digest chooses, and not means of all: one vector more seldom changes them, nor then which
+    lists the others are in and look into. FAISS tells who can be among the nearest, and `apart` who is.
+    """
 
     def __init__(self, vectors: Vectors) -> None:
         import faiss
+        from faiss.contrib.ivf_tools import add_preassigned
 
         self._vectors = vectors
-        self._flat = Flat(vectors)
         n, dimensions = vectors.shape
-        lists = max(1, int(np.sqrt(n)))
-        self._centres = faiss.IndexFlatL2(dimensions)
-        self._index = faiss.IndexIVFFlat(self._centres, dimensions, lists)
-        self._index.cp.seed = 1
-        self._index.cp.niter = 10
-        self._index.cp.min_points_per_centroid = 1
-        self._index.cp.max_points_per_centroid = _TRAINED
-        self._index.nprobe = min(lists, max(_FEWEST, int(lists * _PROBED)))
-        self._index.train(vectors)
-        self._index.add(vectors)
+        by_digest = {blake3(vectors[row].tobytes()).digest(16): row for row in range(n)}
+        chosen = sorted(by_digest)[: 2 ** round(np.log2(np.sqrt(n)))]
+        lists = len(chosen)
+        self.told = blake3(b"".join(chosen)).digest(16)
+        self._centres = np.array(sorted(by_digest[digest] for digest in chosen), np.int64)
+        self._flat, self._near_centres = Flat(vectors), Flat(vectors, self._centres)
+        self._probed = min(lists, max(_FEWEST, int(lists * _PROBED)))
+        cells = [self._lists(np.arange(at, min(at + _BLOCK, n)), 1)[:, 0] for at in range(0, n, _BLOCK)]
+        self._cells = np.concatenate(cells)
+        self._by_cell = np.argsort(self._cells, kind="stable")
+        self._starts = np.searchsorted(self._cells[self._by_cell], np.arange(lists + 1))
+        self._quantizer = faiss.IndexFlatL2(dimensions)
+        self._quantizer.add(vectors[self._centres])
+        self._index = faiss.IndexIVFFlat(self._quantizer, dimensions, lists)
+        self._index.nprobe = self._probed
+        add_preassigned(self._index, vectors, self._cells)
 
-    def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> Ints:
-        most = len(self._vectors) - 1
-        wide = min(most, k if bounds is None else _WIDER * k)
-        squared, found = self._index.search(self._vectors[rows], wide + 1)
-        left_out = (found < 0) | (found == rows[:, None])
-        if bounds is not None:
-            left_out |= bounds.forbid(rows, found, squared)
-        # Who is left moves up, nearest first.
-        order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
-        near = np.where(np.take_along_axis(left_out, order, axis=1), -1, np.take_along_axis(found, order, axis=1))
+    def nearest(self, rows: Ints, k: int, bounds: Bounds | None = None) -> tuple[Ints, Floats]:
+        from faiss.contrib.ivf_tools import search_preassigned
+
+        wide = min(len(self._vectors), _SPARE + (k if bounds is None else _WIDER * k))
+        probes = self._lists(rows, self._probed)
+        squared, found = search_preassigned(self._index, self._vectors[rows], wide, probes)
+        at, place = np.nonzero((found >= 0) & (found != rows[:, None]))
+        near, bound = _first(self._vectors, rows, at, found[at, place], k, bounds)
+        # Who was not found is at least as far as the last that was, but for rounding.
+        beyond = squared[:, -1] * (1 - _lost(self._vectors.shape[1], 2.0**-24))
+        for i in np.flatnonzero((found[:, -1] >= 0) & ~(bound < beyond)).tolist():
+            inside = np.concatenate([self._by_cell[self._starts[c] : self._starts[c + 1]] for c in probes[i]])
+            inside = inside[inside != rows[i]]
+            one = rows[i : i + 1]
+            near[[i]], bound[[i]] = _first(self._vectors, one, np.zeros(len(inside), np.int64), inside, k, bounds)
         short = np.flatnonzero(near[:, -1] < 0)
         if short.size:
-            near[short] = self._flat.nearest(rows[short], k, bounds)
-        return np.asarray(near, np.int64)
+            # Whoever comes may bring the others into the lists that are looked into.
+            near[short], bound[short] = self._flat.nearest(rows[short], k, bounds)[0], np.inf
+        return near, bound
+
+    def _lists(self, rows: Ints, k: int) -> Ints:
+        """b x k: numbers of the lists with the nearest centres."""
+        return np.searchsorted(self._centres, self._near_centres.nearest(rows, k)[0])
+
+
+def _lost(dimensions: int, rounding: float) -> float:
+    """What a sum of so many products may have lost, as a part of the sizes that go into it."""
+    return 2 * (dimensions + 16) * rounding
+
+
+def _first(vectors: Vectors, rows: Ints, at: Ints, others: Ints, k: int, bounds: Bounds | None) -> tuple[Ints, Floats]:
+    """`Finder.nearest` of pairs (place among the rows, other vector)."""
+    squared = apart(vectors, rows[at], others)
+    if bounds is not None:
+        allowed = ~bounds.forbid(rows[at], others[:, None], squared[:, None])[:, 0]
+        at, others, squared = at[allowed], others[allowed], squared[allowed]
+    order = np.lexsort((others, squared, at))
+    at, others, squared = at[order], others[order], squared[order]
+    place = np.arange(at.size) - np.searchsorted(at, at)
+    kept = place < k
+    near, bound = np.full((len(rows), k), -1), np.full(len(rows), np.inf)
+    near[at[kept], place[kept]] = others[kept]
+    last = place == k - 1
+    bound[at[last]] = squared[last]
+    return near, bound

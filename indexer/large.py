@@ -19,7 +19,6 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from indexer import finders
 from indexer.ancestry import ROOT_ODDS, Ancestry, candidates
 from indexer.chances import Chances, told_by_chances
 from indexer.costs import parent_costs
@@ -27,7 +26,7 @@ from indexer.cue_memory import CueMemory
 from indexer.cues import log_odds
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import Bounds
+from indexer.finders import Bounds, finder_of
 from indexer.head_start import edge_margins, head_start
 from indexer.kept_lists import Kept
 from indexer.mdst import minimum_directed_spanning_forest
@@ -109,12 +108,12 @@ def _above(family: Family, vectors: NDArray[np.float32], reach: Floats, root: in
     n = len(family)
     kind = row_of(n, PARENTS)
     # Who may be a parent follows from the root, and coordinates from whom all are seen.
-    told = bytes(family.content_keys[root]) + blake3(vectors[root].tobytes()).digest(16)
+    finder = finder_of(vectors)
+    told = bytes(family.content_keys[root]) + blake3(vectors[root].tobytes()).digest(16) + finder.told
     kept = Kept(memo, f"above {kind.itemsize}", min(family.content_hashes), told)
     records = np.zeros(n, kind)
-    listed(family, vectors, records, kept.read(family, kind), Bounds(reach, root))
-    if n <= finders.WHOLE:
-        kept.write(family, records)
+    listed(family, finder, vectors, records, kept.read(family, kind), Bounds(reach, root))
+    kept.write(family, records)
     return nearest_of(records, PARENTS)
 
 

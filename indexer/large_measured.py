@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import finders
 from indexer.derived import LEAST_ZEROS, short_rows
 from indexer.distance import Pairs, correlations, measure_pairs, normalised, squared_distances
 from indexer.family import Family
+from indexer.finders import Finder, finder_of
 from indexer.kept_lists import FRESH, Kept, Records
 from indexer.memo import Memo
 from indexer.recall import recall
@@ -55,16 +55,16 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     memo = memo or Memo()
     kind = row_of(m, LISTED, *((name, "<f8", (min(LISTED, m - 1),)) for name in _MEASURED), ("precision", "<i8"))
     # Coordinates are seen from the model whose content hash comes first.
-    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), b"")
+    vectors = coordinates(tree)
+    finder = finder_of(vectors)
+    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), finder.told)
     known = kept.read(tree, kind)
     fresh = np.arange(m) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
     if known is not None:
         known["precision"][fresh] = tree.samples.take(fresh).precisions()
         tree.note_precision(known["precision"].copy())
-    vectors = coordinates(tree)
-    records = _records(tree, vectors, kind, known)
-    if m <= finders.WHOLE:
-        kept.write(tree, records)
+    records = _records(tree, finder, vectors, kind, known)
+    kept.write(tree, records)
     near = nearest_of(records, LISTED)
     held = near >= 0
     a, b = np.repeat(np.arange(m), held.sum(axis=1)), near[held]
@@ -82,10 +82,12 @@ def between(family: Family) -> Callable[[Ints, Ints], Floats]:
     return lambda a, b: squared_distances(family, a, b)[0]
 
 
-def _records(tree: Family, vectors: NDArray[np.float32], kind: np.dtype[np.void], known: Records | None) -> Records:
+def _records(
+    tree: Family, finder: Finder, vectors: NDArray[np.float32], kind: np.dtype[np.void], known: Records | None
+) -> Records:
     """The list of each model with what is measured of its pairs."""
     records = np.zeros(len(tree), kind)
-    rows = listed(tree, vectors, records, known)
+    rows = listed(tree, finder, vectors, records, known)
     records["precision"] = tree.precision
     near = nearest_of(records[rows], LISTED)
     held = near >= 0

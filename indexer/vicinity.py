@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import Bounds, Flat, apart, finder_of
+from indexer.finders import Bounds, Finder, apart
 from indexer.kept_lists import FRESH, Records
 
 __all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of"]
@@ -45,7 +45,12 @@ def row_of(n: int, k: int, *more: tuple[Any, ...]) -> np.dtype[np.void]:
 
 
 def listed(
-    family: Family, vectors: NDArray[np.float32], records: Records, kept: Records | None, bounds: Bounds | None = None
+    family: Family,
+    finder: Finder,
+    vectors: NDArray[np.float32],
+    records: Records,
+    kept: Records | None,
+    bounds: Bounds | None = None,
 ) -> Ints:
     """Fill the lists of n `records`, from those that were `kept` where they hold; which rows were searched for.
 
@@ -54,9 +59,8 @@ def listed(
     beyond it.
     """
     n = len(vectors)
-    finder = finder_of(vectors)
     rows = np.arange(n)
-    if kept is not None and isinstance(finder, Flat):
+    if kept is not None:
         rows = _touched(vectors, kept, bounds)
         if rows.size * _MANY > n:
             rows = np.arange(n)
@@ -65,10 +69,7 @@ def listed(
     width = records["near"].shape[1]
     for first in range(0, rows.size, _BLOCK):
         block = rows[first : first + _BLOCK]
-        found = finder.nearest(block, width, bounds)
-        full = found[:, -1] >= 0
-        bound = np.full(block.size, np.inf)
-        bound[full] = apart(vectors, block[full], found[full, -1])
+        found, bound = finder.nearest(block, width, bounds)
         # Of those that are equally far by all samples the lower row is nearer.
         near = np.sort(found, axis=1)
         exact = np.full(near.shape, np.inf)

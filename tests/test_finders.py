@@ -34,8 +34,10 @@ class Brute:
     def __init__(self, vectors: Array) -> None:
         self._vectors = vectors.astype(np.float64)
 
-    def nearest(self, rows: Array, k: int, bounds: Bounds | None = None) -> Array:
-        found = np.full((len(rows), k), -1)
+    told = b""
+
+    def nearest(self, rows: Array, k: int, bounds: Bounds | None = None) -> tuple[Array, Array]:
+        found, bound = np.full((len(rows), k), -1), np.full(len(rows), np.inf)
         for at, row in enumerate(rows):
             squared = ((self._vectors - self._vectors[row]) ** 2).sum(axis=1)
             allowed = np.arange(len(squared)) != row
@@ -44,7 +46,8 @@ class Brute:
                 allowed &= (bounds.reach <= bounds.reach[row] + slack) & (np.arange(len(squared)) != bounds.root)
             order = [u for u in np.argsort(squared, kind="stable") if allowed[u]][:k]
             found[at, : len(order)] = order
-        return found
+            bound[at] = squared[order[-1]] if len(order) == k else np.inf
+        return found, bound
 
 
 def reloaded(vectors: Array, folder: Path) -> Finder:
@@ -71,8 +74,8 @@ def test_nearest(kind: str, bounded: bool, tmp_path: Path) -> None:
     vectors, reach = tree(700)
     bounds = Bounds(reach.astype(np.float64), 0) if bounded else None
     rows = np.arange(0, 700, 7)
-    found = make(vectors, tmp_path).nearest(rows, 12, bounds)
-    wanted = Brute(vectors).nearest(rows, 12, bounds)
+    found, bound = make(vectors, tmp_path).nearest(rows, 12, bounds)
+    wanted, _ = Brute(vectors).nearest(rows, 12, bounds)
     assert found.shape == wanted.shape
     hit = [len({*f[f >= 0]} & {*w[w >= 0]}) for f, w in zip(found, wanted, strict=True)]
     assert sum(hit) >= least * (wanted >= 0).sum()
@@ -82,7 +85,34 @@ def test_nearest(kind: str, bounded: bool, tmp_path: Path) -> None:
         assert row not in kept
         assert not bounded or 0 not in kept
     # Lists are a function of the vectors.
-    np.testing.assert_array_equal(found, make(vectors, tmp_path).nearest(rows, 12, bounds))
+    again = make(vectors, tmp_path)
+    np.testing.assert_array_equal(found, again.nearest(rows, 12, bounds)[0])
+    # And each by itself is what all together are.
+    np.testing.assert_array_equal(found, np.vstack([again.nearest(rows[i : i + 1], 12, bounds)[0] for i in range(100)]))
+    assert np.isinf(bound[found[:, -1] < 0]).all()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_more_changes_what_its_bound_says(kind: str, bounded: bool, tmp_path: Path) -> None:
+    """As long as what answers depend on is the same: which of 900 changes it is another's test."""
+    make, _ = KINDS[kind]
+    vectors, reach = tree(900, 3)
+    same = 0
+    for gone in range(880, 900):
+        kept = np.delete(np.arange(900), gone)
+        whole, without = make(vectors, tmp_path), make(vectors[kept], tmp_path)
+        if whole.told != without.told:
+            continue
+        same += 1
+        bounds = (Bounds(reach, 0), Bounds(reach[kept], 0)) if bounded else (None, None)
+        before, bound = without.nearest(np.arange(899), 12, bounds[1])
+        now, _ = whole.nearest(kept, 12, bounds[0])
+        squared = ((vectors[kept].astype(np.float64) - vectors[gone]) ** 2).sum(axis=1)
+        untouched = squared > bound
+        assert untouched.sum() > 400
+        np.testing.assert_array_equal(now[untouched], np.where(before >= 0, kept[before], -1)[untouched])
+    assert same >= 15
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,10 +121,10 @@ def test_fewer_than_asked(kind: str, n: int, tmp_path: Path) -> None:
     vectors, reach = tree(n)
     finder = KINDS[kind][0](vectors, tmp_path)
     for row in range(n):
-        assert sorted(finder.nearest(np.array([row]), n - 1)[0]) == [u for u in range(n) if u != row]
+        assert sorted(finder.nearest(np.array([row]), n - 1)[0][0]) == [u for u in range(n) if u != row]
     bounds = Bounds(reach.astype(np.float64), 0)
-    allowed = Brute(vectors).nearest(np.arange(n), n - 1, bounds)
-    found = finder.nearest(np.arange(n), n - 1, bounds)
+    allowed, _ = Brute(vectors).nearest(np.arange(n), n - 1, bounds)
+    found, _ = finder.nearest(np.arange(n), n - 1, bounds)
     assert [sorted(row) for row in found.tolist()] == [sorted(row) for row in allowed.tolist()]
 
 
@@ -110,7 +140,7 @@ def test_a_crowd_of_children_does_not_hide_a_parent(kind: str, tmp_path: Path) -
     own = hub + 0.4 * (steps - np.outer(steps @ hub, hub) / (hub @ hub))
     vectors = np.vstack([base, 0.5 * hub, hub, siblings, own]).astype(np.float32)
     reach = (vectors**2).sum(axis=1)
-    found = KINDS[kind][0](vectors, tmp_path).nearest(np.array([2]), 5, Bounds(reach, 0))
+    found, _ = KINDS[kind][0](vectors, tmp_path).nearest(np.array([2]), 5, Bounds(reach, 0))
     assert 1 in found[0]
 
 
@@ -119,13 +149,11 @@ def test_a_crowd_far_from_everything_is_told_apart() -> None:
     rng = np.random.default_rng(4)
     vectors = (rng.standard_normal(256) + 1e-4 * rng.standard_normal((300, 256))).astype(np.float32)
     rows = np.arange(300)
-    found = Flat(vectors).nearest(rows, 8)
-    np.testing.assert_array_equal(found, Brute(vectors).nearest(rows, 8))
+    found, _ = Flat(vectors).nearest(rows, 8)
+    np.testing.assert_array_equal(found, Brute(vectors).nearest(rows, 8)[0])
     many, few = (Flat(vectors)._likely(rows, 8, None, dtype)[0] for dtype in (np.float32, np.float64))
     assert np.bincount(many).min() > 200
     assert np.bincount(few).max() < 12
-    # Each by itself is what all together are.
-    np.testing.assert_array_equal(found, np.vstack([Flat(vectors).nearest(rows[i : i + 1], 8) for i in range(300)]))
 
 
 def test_large_components_find_the_same_through_lists(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import vicinity
+from indexer import finders, vicinity
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import Bounds
+from indexer.finders import Bounds, finder_of
 from indexer.kept_lists import Kept, Records
 from indexer.memo import Memo
 from indexer.vicinity import coordinates, listed, row_of
@@ -31,21 +31,26 @@ def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
         reach = squared_distances(family, np.zeros(len(family), np.int64), np.arange(len(family)))[0]
         bounds = Bounds(reach, 0)
     # The first row is the root, and the one of the first content is where coordinates are seen from.
-    told = bytes(family.content_keys[0]) + min(family.content_hashes).encode()
+    finder = finder_of(vectors)
+    told = bytes(family.content_keys[0]) + min(family.content_hashes).encode() + finder.told
     kind = row_of(len(family), 4)
     kept = Kept(memo, "near", min(family.content_hashes), told)
     records = np.zeros(len(family), kind)
-    rows = listed(family, vectors, records, kept.read(family, kind), bounds)
+    rows = listed(family, finder, vectors, records, kept.read(family, kind), bounds)
     kept.write(family, records)
     return records, len(rows)
 
 
+@pytest.mark.parametrize("whole", [100, 8])
 @pytest.mark.parametrize("bounded", [False, True])
 @settings(deadline=None, max_examples=60)
 @given(STEPS)
-def test_kept_lists_are_those_of_a_search(bounded: bool, steps: list[set[int]]) -> None:
+def test_kept_lists_are_those_of_a_search(bounded: bool, whole: int, steps: list[set[int]]) -> None:
+    """Among all, and through inverted lists."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vicinity, "SPARE", 3)
+        patch.setattr(finders, "WHOLE", whole)
+        patch.setattr(finders, "_FEWEST", 3)
         memory: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         for step in steps:
             family = FAMILY.take(sorted(step))
@@ -82,7 +87,7 @@ def test_what_was_kept_of_another_order_is_of_no_use() -> None:
     turned = family.take([*range(20, 40), *range(20)])
     kept = Kept(Memo(memo.used), "near", min(family.content_hashes), b"")
     assert kept.read(turned, row_of(40, 4)) is None
-    root = bytes(family.content_keys[0]) + min(family.content_hashes).encode()
+    root = bytes(family.content_keys[0]) + min(family.content_hashes).encode() + b"flat".ljust(16)
     kept = Kept(Memo(memo.used), "near", min(family.content_hashes), root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vicinity, "SPARE", 3)
@@ -99,7 +104,8 @@ def test_vectors_of_strangers_are_in_no_list() -> None:
     models |= {f"b{i}": {k: whole[k] + i for k in last} for i in range(5)}
     family = family_of(models)
     records = np.zeros(10, row_of(10, 8))
-    listed(family, coordinates(family), records, None)
+    vectors = coordinates(family)
+    listed(family, finder_of(vectors), vectors, records, None)
     near = vicinity.nearest_of(records, 8)
     assert [sorted(each[each >= 0].tolist()) for each in near[:5]] == [
         [u for u in range(5) if u != v] for v in range(5)

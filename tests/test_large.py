@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import SLACK, Bounds
+from indexer.finders import SLACK, Bounds, Flat
 from indexer.large_measured import measure_large
 from indexer.memo import Memo
 from indexer.solve import Component, solve_component, split
@@ -115,7 +115,7 @@ def test_nearest_rows_are_those_of_all_distances() -> None:
     family = family_of(crowd(7, 70))
     vectors = coordinates(family)
     records = np.zeros(70, row_of(70, 12))
-    listed(family, vectors, records, None)
+    listed(family, Flat(vectors), vectors, records, None)
     wanted = distances(family)
     assert np.array_equal(nearest_of(records, 12), np.argsort(wanted, axis=1, kind="stable")[:, :12])
     np.testing.assert_allclose(records["squared"][:, :12], np.sort(wanted, axis=1)[:, :12])
@@ -132,9 +132,9 @@ def test_possible_parents_do_not_lie_beyond(large: None) -> None:
     reach = np.where(np.isfinite(wanted[at["root"]]), wanted[at["root"]], 0.0)
     vectors = coordinates(family)
     records = np.zeros(len(family), row_of(len(family), 16))
-    listed(family, vectors, records, None)
+    listed(family, Flat(vectors), vectors, records, None)
     assert at["root"] not in nearest_of(records, 16)[at["hub"]]
-    listed(family, vectors, records, None, Bounds(reach, at["root"]))
+    listed(family, Flat(vectors), vectors, records, None, Bounds(reach, at["root"]))
     rows = nearest_of(records, 16)
     for v in range(len(family)):
         near = np.where(np.isfinite(wanted[v]), wanted[v], 0.0)
