@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +69,8 @@ class Placed:
     """Roots of trees with a model of which a date was corrected."""
     links: Callable[[Sequence[int]], list[tuple[int, int, float, float]]]
     """Models -> stored pairs among them: ids, correlation, share that both have."""
+    paths: Callable[[Sequence[int]], list[tuple[int, list[int]]]]
+    """Models -> each with its stored line of descent, root first."""
 
 
 def vectors_path(graph: Path, architecture: str) -> Path:
@@ -173,18 +176,38 @@ def _without_gone(known: Known, placed: Placed, load: Load) -> tuple[Ints, set[i
 
 
 def _fallen(known: Known, at: Ints, placed: Placed, load: Load) -> list[set[int]]:
-    """The parts of a component some of whose members are gone: one, if stored pairs or equal contents still hold it
-    together; else as all pairs of its members say."""
+    """The parts of a component some of whose members are gone: one, if stored pairs, equal contents or relatives along
+    the tree still hold it together; else as all pairs of its members say."""
     ids = known.ids[at].tolist()
     told = [(a, b) for a, b, like, both in placed.links(ids) if like >= RELATED and both > LEAST_SHARED]
     first: dict[bytes, int] = {}
     for i, content in zip(ids, known.contents[at], strict=True):
         told.append((first.setdefault(content.tobytes(), i), i))
     parts = pieces(ids, told)
+    if len(parts) > 1:
+        # Nearest pairs join what is close; what holds those groups together are edges of the tree.
+        group = {i: number for number, part in enumerate(parts) for i in part}
+        likely = [(a, b) for a, b in _neighbours(ids, placed.paths(ids)) if group[a] != group[b]]
+        a, b = np.searchsorted(known.ids, np.array(likely, np.int64).reshape(-1, 2)).T
+        related = related_in(known, a, b, load) if likely else np.zeros(0, bool)
+        parts = pieces(ids, [*told, *(pair for pair, holds in zip(likely, related.tolist(), strict=True) if holds)])
     if len(parts) == 1:
         return parts
     family = load(ids)
     return [set(family.model_ids[rows].tolist()) for rows in split(family)]
+
+
+def _neighbours(ids: Sequence[int], paths: Sequence[tuple[int, list[int]]]) -> list[tuple[int, int]]:
+    """Each model with the nearest above it that is still there; those that have none, in a row."""
+    there = set(ids)
+    pairs, tops = [], []
+    for model, path in paths:
+        above = next((i for i in reversed(path[:-1]) if i in there), None)
+        if above is None:
+            tops.append(model)
+        else:
+            pairs.append((model, above))
+    return [*pairs, *pairwise(tops)]
 
 
 def _vectors(path: Path, known: Known, load: Load) -> NDArray[np.float32] | None:

@@ -33,7 +33,7 @@ from store.lineage import (
 )
 from store.memory import forget, recall, record_touched, remember
 from store.pairs import PAIRS, replace_pairs
-from store.places import gone_models, placed_models, stale_roots, stored_links
+from store.places import gone_models, placed_models, stale_roots, stored_links, stored_paths
 from store.progress import Progress
 from store.writer import GraphWriter
 
@@ -149,7 +149,7 @@ def _update_architecture(
     known = known_models(ids, contents, roots)
     read = Reader(c, writer.folder.path, architecture)
     path = vectors_path(writer.folder.path, architecture)
-    placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some))
+    placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some), lambda some: stored_paths(c, some))
     paper = chosen["mode"] == "paper"
     parts = None if everything or paper else touched_parts(path, known, placed, read)
     at_once = how_many(known.ids.tolist() if parts is None else [i for part in parts for i in part], read)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from store.ids import LISTED
 
-__all__ = ["gone_models", "placed_models", "stale_roots", "stored_links"]
+__all__ = ["gone_models", "placed_models", "stale_roots", "stored_links", "stored_paths"]
 
 
 def placed_models(
@@ -40,6 +40,13 @@ def stored_links(connection: duckdb.DuckDBPyConnection, models: Collection[int])
         f"""select model_a, model_b, correlation, shared from pairs
            where model_a in {LISTED} and model_b in {LISTED}""",
         [list(models)] * 2,
+    ).fetchall()
+
+
+def stored_paths(connection: duckdb.DuckDBPyConnection, models: Collection[int]) -> list[tuple[int, list[int]]]:
+    """(id, its line of descent as it was last found, root first and itself last) of some models."""
+    return connection.execute(
+        f"select model_id, path from components where model_id in {LISTED} order by model_id", [list(models)]
     ).fetchall()
 
 

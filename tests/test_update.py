@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crawl.folder import FolderSource
+from indexer.family import Family
+from indexer.solve import split
 from indexer.update import update
 from modelkin.graph import ModelGraph
 from store.generation import open_reader
@@ -170,6 +173,31 @@ def test_only_what_is_touched_is_solved(everything: Path, tmp_path: Path) -> Non
             "select distinct m.name from edges e join models m on m.model_id = child_id where valid_from_run = 2"
         )
         assert all(name.startswith("b/") for (name,) in touched.fetchall())
+
+
+def test_what_is_left_is_held_together_by_its_tree(
+    everything: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stored pairs join only those that are close, not all of what is left is compared: edges tell the rest."""
+    source = tmp_path / "source"
+    shutil.copytree(everything, source)
+    with monkeypatch.context() as few:
+        few.setattr("indexer.pairs.KEPT_PAIRS", 1)
+        index(source, tmp_path / "graph")
+    compared: list[int] = []
+
+    def note(family: Family) -> list[Any]:
+        compared.append(len(family))
+        return split(family)
+
+    monkeypatch.setattr("indexer.parts.split", note)
+    # A leaf, a model with children, and a root.
+    for gone in ("c/c1-g", "d/c0", "a/root"):
+        shutil.rmtree(source / gone)
+    index(source, tmp_path / "graph")
+    index(source, tmp_path / "afresh")
+    assert compared == []
+    assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
 
 
 def test_a_run_without_news_changes_nothing(everything: Path, tmp_path: Path) -> None:
