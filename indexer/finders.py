@@ -18,8 +18,8 @@ __all__ = ["SLACK", "Bounds", "Finder", "Flat", "Inverted", "apart", "finder_of"
 
 SLACK: Final = 0.2
 """Cosine, times two, with its grandparent's side by which a step may lead back towards the root (see `SLANT`)."""
-WHOLE: Final = 16_384
-"""Up to so many vectors each is compared with all."""
+WHOLE: Final = 131_072
+"""Up to so many vectors each is compared with all: lists are no faster for fewer (docs/performance.md)."""
 _PROBED: Final = 1 / 16
 """Share of the lists that are looked at."""
 _FEWEST: Final = 8

@@ -20,6 +20,8 @@ DIMENSIONS: Final = 1024
 SPARE: Final = 16
 """Rows beyond those asked for that the first search hands to the second."""
 _BLOCK: Final = 256
+"""Rows that are searched for together, of up to so many vectors:"""
+_VECTORS: Final = 16_384
 _MANY: Final = 4
 """Where more than one row in so many is new, all are searched for."""
 
@@ -67,8 +69,9 @@ def listed(
         else:
             records[:] = kept
     width = records["near"].shape[1]
-    for first in range(0, rows.size, _BLOCK):
-        block = rows[first : first + _BLOCK]
+    size = max(1, min(_BLOCK, _BLOCK * _VECTORS // n))
+    for first in range(0, rows.size, size):
+        block = rows[first : first + size]
         found, bound = finder.nearest(block, width, bounds)
         # Of those that are equally far by all samples the lower row is nearer.
         near = np.sort(found, axis=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import finders
 from benchmarks.mdst import make_graph
 from benchmarks.scale.forest import KINDS, grow_forest
 from benchmarks.scale.hub import SyntheticHub
@@ -33,6 +35,15 @@ def test_weights_follow_from_the_seed_alone() -> None:
     one, two = SyntheticHub(300), SyntheticHub(300)
     for i in reversed(range(0, 300, 7)):
         assert one.model(i).content_hash == two.model(i).content_hash
+
+
+def test_finders_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert finders.main(["--vectors", "300"]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    rows = json.loads(last)["finders"]
+    assert len(table) == 1 + len(rows) == 3
+    assert [row["bounded"] for row in rows] == [False, True]
+    assert all(row["vectors"] == 300 and row["recall"] > 0.9 for row in rows)
 
 
 @pytest.mark.parametrize("kind", ["shortlist", "uniform"])
