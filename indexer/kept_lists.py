@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from indexer.family import Family
 from indexer.memo import Memo
 
-__all__ = ["FRESH", "Kept", "Records", "renumbered"]
+__all__ = ["FRESH", "GONE", "Kept", "Records", "renumbered"]
 
 FRESH: Final = -2
-"""In a list, in place of a row that is there no more; all through that of a row that was not kept."""
+GONE: Final = -3
+"""In a list, in place of a row that is there no more. FRESH: all through the list of a row that was not kept."""
 
 Ints = NDArray[np.int64]
 Records = NDArray[np.void]
@@ -65,14 +66,14 @@ def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -
     """
     before, now = (np.ascontiguousarray(each).view("V16").reshape(-1) for each in (old, keys))
     place = dict(zip(map(bytes, now), range(len(now)), strict=True))
-    rows = np.array([place.get(bytes(key), FRESH) for key in before], np.int64)
+    rows = np.array([place.get(bytes(key), GONE) for key in before], np.int64)
     there = np.flatnonzero(rows >= 0)
     if (np.diff(rows[there]) <= 0).any():
         return None
     result = np.zeros(len(keys), kept.dtype)
     result["near"] = FRESH
     result[rows[there]] = kept[there]
-    # The last two are what stands for nobody and for nothing.
-    numbers = np.append(rows, [FRESH, -1])
+    # What stands for nobody stays that.
+    numbers = np.append(rows, -1)
     result["near"][rows[there]] = numbers[kept["near"][there]]
     return result

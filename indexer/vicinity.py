@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, Finder, apart
-from indexer.kept_lists import FRESH, Records
+from indexer.kept_lists import FRESH, GONE, Records
 
 __all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of"]
 
@@ -87,7 +87,7 @@ def listed(
 def _touched(vectors: NDArray[np.float32], kept: Records, bounds: Bounds | None) -> Ints:
     """Rows whose lists do not hold any more, or that have none."""
     fresh = np.flatnonzero((kept["near"] == FRESH).all(axis=1))
-    touched = (kept["near"] == FRESH).any(axis=1)
+    touched = ((kept["near"] == FRESH) | (kept["near"] == GONE)).any(axis=1)
     if touched.sum() * _MANY > len(touched):
         return np.flatnonzero(touched)
     for row in fresh.tolist():

@@ -11,7 +11,7 @@ from indexer import finders, vicinity
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, finder_of
-from indexer.kept_lists import Kept, Records
+from indexer.kept_lists import FRESH, GONE, Kept, Records
 from indexer.memo import Memo
 from indexer.vicinity import coordinates, listed, row_of
 from tests.grown import family_of, start
@@ -21,6 +21,10 @@ MODELS = crowd(21, 50)
 MODELS |= computed(MODELS)
 FAMILY = family_of(MODELS)
 STEPS = st.lists(st.sets(st.integers(0, len(MODELS) - 1), min_size=20), min_size=2, max_size=4)
+
+
+def _told(family: Family) -> bytes:
+    return bytes(family.content_keys[0]) + min(family.content_hashes).encode() + b"flat".ljust(16)
 
 
 def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
@@ -87,13 +91,28 @@ def test_what_was_kept_of_another_order_is_of_no_use() -> None:
     turned = family.take([*range(20, 40), *range(20)])
     kept = Kept(Memo(memo.used), "near", min(family.content_hashes), b"")
     assert kept.read(turned, row_of(40, 4)) is None
-    root = bytes(family.content_keys[0]) + min(family.content_hashes).encode() + b"flat".ljust(16)
-    kept = Kept(Memo(memo.used), "near", min(family.content_hashes), root)
+    kept = Kept(Memo(memo.used), "near", min(family.content_hashes), _told(family))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vicinity, "SPARE", 3)
         assert kept.read(turned, row_of(40, 4)) is None
     assert kept.read(turned, row_of(40, 4)) is None
     assert kept.read(family, row_of(40, 4)) is not None
+
+
+def test_who_lost_all_of_its_list_is_not_new() -> None:
+    """So what is known of it otherwise still holds: how many of its nearest are in its list, for one."""
+    family = family_of(crowd(23, 40))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vicinity, "SPARE", 0)
+        memo = Memo()
+        records, _ = search(family, memo, False)
+        left = [row for row in range(40) if row not in records["near"][5]]
+        few = family.take(left)
+        kept = Kept(Memo(memo.used), "near", min(family.content_hashes), _told(family))
+        known = kept.read(few, row_of(40, 4))
+    assert known is not None
+    assert (known["near"][left.index(5)] == GONE).all()
+    assert not (known["near"] == FRESH).any()
 
 
 def test_vectors_of_strangers_are_in_no_list() -> None:

@@ -70,16 +70,19 @@ def test_neighbourhoods_find_what_the_whole_finds(seed: int, monkeypatch: pytest
             assert near[child] == edge
 
 
-@pytest.mark.parametrize("size", [40, 90])
-def test_a_memory_changes_nothing(size: int, large: None) -> None:
-    """Neither of the same models, nor of others: one that goes, and one that comes. Of 90, lists hold only some."""
+@pytest.mark.parametrize(("size", "listed"), [(40, 32), (90, 32), (60, 6)])
+def test_a_memory_changes_nothing(size: int, listed: int, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of the same models, nor of others: one that goes, many that go, and one that comes."""
+    monkeypatch.setattr("indexer.large_measured.LISTED", listed)
+    monkeypatch.setattr("indexer.large.PARENTS", min(listed, 16))
+    monkeypatch.setattr("indexer.vicinity.SPARE", listed // 2)
     models = crowd(5, size)
     models |= computed(models)
     first = solve_component(family_of(models))
     again = solve_component(family_of(models), stored=first.memory)
     assert (again.edges, again.memory) == (first.edges, first.memory)
     names = sorted(models)
-    for some in (names[:10] + names[11:], names[1:], [*names, "new"]):
+    for some in (names[:10] + names[11:], names[1:], [*names, "new"], names[:30], names[::2]):
         family = family_of({name: models.get(name) or grow(models[names[3]], 9) for name in some})
         fresh = solve_component(family)
         remembered = solve_component(family, stored=first.memory)
