@@ -177,9 +177,7 @@ while True:
 
 def interrupted(words: list[str], sent: signal.Signals, awaited: str, cwd: Path) -> Iterator[Any]:
     """Run a command whose crawl never ends, send a signal when it says `awaited`; its status and its lines."""
-    # Whoever started the tests in the background may have SIGINT ignored, and so would all that they start.
-    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + ENDLESS
-    command = [sys.executable, "-c", script, *words]
+    command = [sys.executable, "-c", ENDLESS, *words]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=cwd, env=ENVIRONMENT
     ) as process:
