@@ -31,7 +31,7 @@ from indexer.prior import Prior
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import WEIGHTS, RootedTree, root_features
 
-__all__ = ["Ancestry", "Candidates", "candidates", "recover"]
+__all__ = ["Ancestry", "Candidates", "alone", "candidates", "recover"]
 
 ROOT_ODDS: Final = (-1.5, 2.0)
 """A root is a likelier parent than another model by ROOT_ODDS[0] + ROOT_ODDS[1] log n: of many, few have children, and
@@ -85,6 +85,11 @@ class Candidates:
     """Root -> parents (n), costs of edges (n x n); made when it is asked for, as 48 of n x n are gigabytes."""
 
 
+def alone() -> Ancestry:
+    """The answer for a single model."""
+    return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
+
+
 def recover(
     squared: NDArray[np.float64],
     cues: Cues,
@@ -99,7 +104,7 @@ def recover(
     """
     n = len(squared)
     if n == 1:
-        return Ancestry(np.full(1, -1), np.ones(1), np.full(1, -1), np.zeros(1))
+        return alone()
     found = candidates(squared, cues, prior)
     log_odds = found.features @ weights - found.claimed
     weight = np.exp(log_odds - log_odds.max())

@@ -19,8 +19,9 @@ from indexer.memo import Memo
 __all__ = ["FRESH", "GONE", "Kept", "Records", "renumbered"]
 
 FRESH: Final = -2
+"""All through the list of a row that was not kept."""
 GONE: Final = -3
-"""In a list, in place of a row that is there no more. FRESH: all through the list of a row that was not kept."""
+"""In a list, in place of a row that is there no more."""
 
 Ints = NDArray[np.int64]
 Records = NDArray[np.void]

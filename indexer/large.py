@@ -19,7 +19,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from indexer.ancestry import ROOT_ODDS, Ancestry, candidates
+from indexer.ancestry import ROOT_ODDS, Ancestry, alone, candidates
 from indexer.chances import Chances, told_by_chances
 from indexer.costs import parent_costs
 from indexer.cue_memory import CueMemory
@@ -93,9 +93,11 @@ def recover_large(
 
     `vectors` are `indexer.vicinity.coordinates`.
     """
+    n = len(family)
+    if n == 1:
+        return alone()
     roots, posterior = _roots(family, vectors, near, cues, prior, memo, weights)
     root = int(roots[np.argmax(posterior)])
-    n = len(family)
     reach = squared_distances(family, np.full(n, root), np.arange(n))[0]
     reach[root] = 0.0
     edges = _edges(family, root, _above(family, vectors, reach, root, memo), near[:, :NEAREST], prior, memo)

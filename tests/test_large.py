@@ -206,3 +206,29 @@ def test_what_shares_nothing_with_the_root_has_a_place(large: None) -> None:
     edges = solve_component(family).edges
     assert len(edges) == 100
     assert all(np.isfinite(edge.distance) for edge in edges)
+
+
+@pytest.mark.parametrize("bases", [1, 2, 3])
+def test_few_bases_of_many_computed_models(bases: int, large: None) -> None:
+    """Nearly all of a large component may follow from one or two of its models, whose own tree is small."""
+    grown = [start(13, layers=4, width=32)]
+    for i in range(1, bases):
+        grown.append(grow(grown[-1], i, 0.1))
+    models = {f"base-{i}": each for i, each in enumerate(grown)}
+    for i in range(8):
+        share = 0.05 + 0.05 * i
+        models[f"pruned-{i}"] = {
+            name: np.where(np.abs(w) < np.quantile(np.abs(w), share), 0, w).astype("f4") for name, w in grown[0].items()
+        }
+        models[f"eight-{i}"] = {
+            name: (np.round(w / (s := np.abs(w).max() / (20 + 9 * i))) * s).astype("f4")
+            for name, w in grown[-1].items()
+        }
+    family = family_of(models)
+    solved = solve_component(family)
+    names = dict(zip(family.model_ids.tolist(), family.names, strict=True))
+    wanted = {f"base-{i}": f"base-{i - 1}" for i in range(1, bases)}
+    for i in range(8):
+        wanted |= {f"pruned-{i}": "base-0", f"eight-{i}": f"base-{bases - 1}"}
+    assert {names[edge.child_id]: names[edge.parent_id] for edge in solved.edges} == wanted
+    assert solve_component(family, stored=solved.memory).memory == solved.memory
