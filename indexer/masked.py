@@ -40,6 +40,9 @@ _MOST_RATIO: Final = 1e4
 _CLEAR: Final = (1000.0, 30.0, 30.0)
 """A change of so many units gives a ratio that is precise enough."""
 _LEAST_CLEAR: Final = 40
+_GLIMPSE: Final = 4
+_FAINT: Final = 0.7
+"""Of one coordinate in _GLIMPSE, a pile is at least this part of _PILE, or is not looked for."""
 _MOST_PARENTS: Final = 5
 _COVERED: Final = 0.99
 _CONFIDENCE: Final = 0.93
@@ -64,7 +67,8 @@ def masked_merge(family: Family, near: Relatives) -> Combination | None:
     glance = np.abs(family.samples[near.row, few] - family.samples[np.ix_(near.candidates, few)]) <= near.unit[few]
     if not (glance.mean(axis=1) >= _LEAST_KEPT / 2).any():
         return None
-    story = _story(family, near, at)
+    # The first of them tell of all tensors.
+    story = _story(family, near, np.concatenate([at[first::_GLIMPSE] for first in range(_GLIMPSE)]))
     if story is None:
         return None
     # Again with every coordinate, of which two or three relatives are all that is looked at.
@@ -113,7 +117,7 @@ def _story(family: Family, near: Relatives, at: NDArray[np.int64]) -> _Story | N
     return min(stories, key=lambda story: (len(story.parts), -story.covered), default=None)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _in_units(
     samples: NDArray[Any],
     row: int,
@@ -125,14 +129,15 @@ def _in_units(
     tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(k x m: the row less each candidate at m coordinates, in units; k x T: whether a tensor differs there)."""
+    # Units are powers of two: their inverses are exact.
+    own, share = samples[row][at].astype(np.float64), 1.0 / unit[at]
     away = np.empty((candidates.size, at.size))
     moved = np.zeros((candidates.size, tensors), np.bool_)
     for i in range(candidates.size):
         for j in range(at.size):
-            value = (np.float64(samples[row, at[j]]) - np.float64(samples[candidates[i], at[j]])) / unit[at[j]]
+            value = (own[j] - np.float64(samples[candidates[i], at[j]])) * share[j]
             away[i, j] = value
-            if not abs(value) <= tolerance:
-                moved[i, tensor[j]] = True
+            moved[i, tensor[j]] |= not abs(value) <= tolerance
     return away, moved
 
 
@@ -210,43 +215,52 @@ def _pile(moved: NDArray[np.float64], change: NDArray[np.float64], precision: in
     return pile.size / ratio.size, float(moved[pile] @ change[pile] / (change[pile] @ change[pile]))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _may_pile(away: NDArray[np.float64], base: int, tolerance: float, clear: float, width: float) -> NDArray[np.bool_]:
     """k: can a share _PILE of a candidate's clear ratios lie in one stretch from r to r (1 + width)?
 
-    Finding piles takes sorting, and most have none: so by bins that hold any such stretch. They are the first bits of
-    the ratio, of a relative width between 2^-bits and half of that.
+    Finding piles takes sorting, and most have none: so by bins that hold any such stretch, of the first coordinates
+    first.
+    """
+    least = np.where(np.abs(away[base]) > tolerance, clear, np.inf)
+    few = (away.shape[1] + _GLIMPSE - 1) // _GLIMPSE
+    result = np.zeros(len(away), np.bool_)
+    for row in range(len(away)):
+        if row != base and _most_together(away[base, :few], away[row, :few], least[:few], width) >= _FAINT * _PILE:
+            result[row] = _most_together(away[base], away[row], least, width) >= _PILE
+    return result
+
+
+@njit(nogil=True, error_model="numpy")
+def _most_together(
+    moved: NDArray[np.float64], away: NDArray[np.float64], least: NDArray[np.float64], width: float
+) -> float:
+    """At most which share of the ratios moved / (moved - away), of changes that are no less than `least`, lies in one
+    stretch.
+
+    Bins are the first bits of the ratio, of a relative width between 2^-bits and half of that.
     """
     bits, reach = (7, 9) if width > _NARROW else (8, 2)
     ends = np.array([_LEAST_RATIO, _MOST_RATIO]).view(np.int64) >> (52 - bits)
-    held = np.zeros(ends[1] - ends[0] + 1, np.int64)
-    at = np.flatnonzero(np.abs(away[base]) > tolerance)
-    moved = away[base][at]
-    ratios = np.empty(at.size + 1)
-    result = np.zeros(len(away), np.bool_)
-    for row in range(len(away)):
-        if row == base:
-            continue
-        # Without branches, which no processor could foresee here.
-        seen = kept = 0
-        for j in range(at.size):
-            change = moved[j] - away[row, at[j]]
-            counts = abs(change) >= clear
-            ratio = moved[j] / (change if counts else 1.0)
-            ratios[kept] = min(ratio, _MOST_RATIO)
-            seen += counts
-            kept += counts & (ratio > _LEAST_RATIO)
-        if seen < _LEAST_CLEAR or kept < _PILE * seen:
-            continue
-        held[:] = 0
-        for first in ratios[:kept].view(np.int64):
-            held[(first >> (52 - bits)) - ends[0]] += 1
-        most = inside = 0
-        for j in range(held.size):
-            inside += held[j] - (held[j - reach] if j >= reach else 0)
-            most = max(most, inside)
-        result[row] = most >= _PILE * seen
-    return result
+    last = ends[1] - ends[0] + 1
+    ratios = np.empty(moved.size)
+    seen = 0
+    # Without branches, which no processor could foresee here; what is no ratio is put beside the bins.
+    for i in range(ratios.size):
+        change = moved[i] - away[i]
+        counts = abs(change) >= least[i]
+        ratio = min(moved[i] / change, _MOST_RATIO)
+        ratios[i] = ratio if counts & (ratio > _LEAST_RATIO) else 0.0
+        seen += counts
+    held = np.zeros(last + 1, np.int32)
+    for first in ratios.view(np.int64):
+        at = (first >> (52 - bits)) - ends[0]
+        held[at if at >= 0 else last] += 1
+    most = inside = 0
+    for i in range(last):
+        inside += held[i] - (held[i - reach] if i >= reach else 0)
+        most = max(most, inside)
+    return most / max(seen, 1)
 
 
 def _weights(moved: NDArray[np.float64], parts: NDArray[np.float64], precision: int) -> NDArray[np.float64]:
