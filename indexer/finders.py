@@ -14,7 +14,7 @@ from blake3 import blake3
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["SLACK", "Bounds", "Finder", "Flat", "Inverted", "apart", "finder_of"]
+__all__ = ["SLACK", "Bounds", "Finder", "Flat", "Inverted", "apart", "entering", "finder_of", "nearest_among"]
 
 SLACK: Final = 0.2
 """Cosine, times two, with its grandparent's side by which a step may lead back towards the root (see `SLANT`)."""
@@ -31,6 +31,7 @@ _SPARE: Final = 16
 _VAGUE: Final = 4
 """Times as many as are asked for that can be among the nearest: float64 tells more."""
 _BLOCK: Final = 8_192
+_ROWS: Final = 64
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -78,6 +79,9 @@ class Bounds:
 class Finder(Protocol):
     """Answers who is near among n vectors of D coordinates."""
 
+    whole: bool
+    """Does it compare with all? Then a list changes by who comes or goes alone."""
+
     @property
     def told(self) -> bytes:
         """16 bytes over what answers depend on beside the vectors of who is asked and who is near."""
@@ -102,6 +106,7 @@ class Flat:
     in float64.
     """
 
+    whole = True
     told = b"flat".ljust(16)
 
     def __init__(self, vectors: Vectors, among: Ints | None = None) -> None:
@@ -116,23 +121,18 @@ class Flat:
             sure = ~np.isin(at, vague)
             again, more = self._likely(rows[vague], k, bounds, np.float64)
             at, others = np.append(at[sure], vague[again]), np.append(others[sure], more)
-        return _first(self._vectors, rows, at, others, k, bounds)
+        return nearest_among(self._vectors, rows, at, others, k, bounds)
 
     def _likely(self, rows: Ints, k: int, bounds: Bounds | None, dtype: type[np.floating[Any]]) -> tuple[Ints, Ints]:
         """Pairs (place among the rows, other vector): all that can be among the k nearest."""
         every = np.arange(len(self._vectors)) if self._among is None else self._among
-        # Of a sum of D products, of two norms and of a product of two vectors.
         rounding = float(np.finfo(dtype).eps) / 2
-        error = dtype(_lost(self._vectors.shape[1], rounding))
         some = self._vectors[rows].astype(dtype, copy=False)
         least, most = np.empty((2, len(rows), len(every)), dtype)
         for first in range(0, len(every), _BLOCK):
             block = slice(first, first + _BLOCK)
             part = self._vectors[block if self._among is None else every[block]].astype(dtype, copy=False)
-            sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
-            squared = sizes - 2 * (some @ part.T)
-            sizes *= error
-            least[:, block], most[:, block] = squared - sizes, squared + sizes
+            least[:, block], most[:, block] = _between(some, part)
         if bounds is not None:
             sure = bounds.forbid(rows, every[None, :], least, -16 * rounding)
             least[bounds.forbid(rows, every[None, :], most, 16 * rounding)] = np.inf
@@ -152,6 +152,8 @@ class Inverted:
     Centres are vectors that a digest chooses, and not means of all: one vector more seldom changes them, nor then which
     lists the others are in and look into. FAISS tells who can be among the nearest, and `apart` who is.
     """
+
+    whole = False
 
     def __init__(self, vectors: Vectors) -> None:
         import faiss
@@ -183,14 +185,16 @@ class Inverted:
         probes = self._lists(rows, self._probed)
         squared, found = search_preassigned(self._index, self._vectors[rows], wide, probes)
         at, place = np.nonzero((found >= 0) & (found != rows[:, None]))
-        near, bound = _first(self._vectors, rows, at, found[at, place], k, bounds)
+        near, bound = nearest_among(self._vectors, rows, at, found[at, place], k, bounds)
         # Who was not found is at least as far as the last that was, but for rounding.
         beyond = squared[:, -1] * (1 - _lost(self._vectors.shape[1], 2.0**-24))
         for i in np.flatnonzero((found[:, -1] >= 0) & ~(bound < beyond)).tolist():
             inside = np.concatenate([self._by_cell[self._starts[c] : self._starts[c + 1]] for c in probes[i]])
             inside = inside[inside != rows[i]]
             one = rows[i : i + 1]
-            near[[i]], bound[[i]] = _first(self._vectors, one, np.zeros(len(inside), np.int64), inside, k, bounds)
+            near[[i]], bound[[i]] = nearest_among(
+                self._vectors, one, np.zeros(len(inside), np.int64), inside, k, bounds
+            )
         short = np.flatnonzero(near[:, -1] < 0)
         if short.size:
             # Whoever comes may bring the others into the lists that are looked into.
@@ -202,12 +206,42 @@ class Inverted:
         return np.searchsorted(self._centres, self._near_centres.nearest(rows, k)[0])
 
 
+def entering(vectors: Vectors, rows: Ints, bound: Floats) -> tuple[Ints, Ints, Floats]:
+    """(P places among the rows, P other vectors, their P squared distances): all pairs that lie no farther apart than
+    the bound (n) of the other, or infinitely far."""
+    found = []
+    for first in range(0, len(rows), _ROWS):
+        some = rows[first : first + _ROWS]
+        least = _between(vectors[some], vectors)[0]
+        at, others = np.nonzero(~(least > bound))
+        other = others != some[at]
+        at, others = at[other], others[other]
+        squared = apart(vectors, some[at], others)
+        enters = ~(squared > bound[others])
+        found.append((first + at[enters], others[enters], squared[enters]))
+    nobody = np.empty(0, np.int64)
+    at, others, squared = (np.concatenate(each) for each in zip((nobody, nobody, np.empty(0)), *found, strict=True))
+    return at, others, squared
+
+
+def _between(some: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """b x c: how near and how far from b vectors c others can be, by a product of matrices in their dtype."""
+    # Of a sum of D products, of two norms and of a product of two vectors.
+    error = some.dtype.type(_lost(some.shape[1], float(np.finfo(some.dtype).eps) / 2))
+    sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
+    squared = sizes - 2 * (some @ part.T)
+    sizes *= error
+    return squared - sizes, squared + sizes
+
+
 def _lost(dimensions: int, rounding: float) -> float:
     """What a sum of so many products may have lost, as a part of the sizes that go into it."""
     return 2 * (dimensions + 16) * rounding
 
 
-def _first(vectors: Vectors, rows: Ints, at: Ints, others: Ints, k: int, bounds: Bounds | None) -> tuple[Ints, Floats]:
+def nearest_among(
+    vectors: Vectors, rows: Ints, at: Ints, others: Ints, k: int, bounds: Bounds | None
+) -> tuple[Ints, Floats]:
     """`Finder.nearest` of pairs (place among the rows, other vector)."""
     squared = apart(vectors, rows[at], others)
     if bounds is not None:

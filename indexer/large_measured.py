@@ -87,14 +87,18 @@ def _records(
 ) -> Records:
     """The list of each model with what is measured of its pairs."""
     records = np.zeros(len(tree), kind)
-    rows = listed(tree, finder, vectors, records, known)
+    rows, places = listed(tree, finder, vectors, records, known)
     records["precision"] = tree.precision
     near = nearest_of(records[rows], LISTED)
-    held = near >= 0
-    pairs = _measured(tree, np.repeat(rows, held.sum(axis=1)), near[held])
+    places = places[:, : near.shape[1]]
+    held = (near >= 0) & (places >= 0) & (places < near.shape[1])
+    new = (near >= 0) & ~held
+    pairs = _measured(tree, np.repeat(rows, new.sum(axis=1)), near[new])
     for name in _MEASURED:
         values = np.zeros(near.shape)
-        values[held] = getattr(pairs, name)
+        if known is not None:
+            values[held] = known[name][rows[np.nonzero(held)[0]], places[held]]
+        values[new] = getattr(pairs, name)
         records[name][rows] = values
     return records
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SOLVER_VERSION", "Answers", "Memo"]
 
-SOLVER_VERSION: Final = 8
+SOLVER_VERSION: Final = 9
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
 _NOTHING: Final = b""
@@ -59,6 +59,11 @@ class Memo:
     def hold(self, kind: str, content: str, told: bytes) -> None:
         """Note what is worth having again, whatever else there is: it says itself what it holds for."""
         self.used[content, kind] = b"", self._asked + told
+
+    def hold_on(self, kind: str, content: str) -> None:
+        """Note again what `hold` noted last, if it did: it was not asked, but holds."""
+        if (content, kind) in self._stored:
+            self.used[content, kind] = self._stored[content, kind]
 
     def items(self, kind: str, content: str, size: int = 0) -> dict[bytes, bytes]:
         """What `keep_items` noted, of these tensors and this version: 16 bytes -> `size` bytes each."""

@@ -24,6 +24,7 @@ from indexer.linear import convex_fit, fit_row, holds, sparse_fit
 from indexer.links import pieces
 from indexer.masked import masked_merge
 from indexer.memo import Memo
+from indexer.pile_memory import KIND
 from indexer.relatives import Relatives, all_relatives, depends
 from indexer.sparse import Matrix, reached
 
@@ -97,11 +98,15 @@ def _curved(family: Family, near: Relatives, barred: set[int], memo: Memo, again
         return None
 
     def compute() -> bytes:
-        found = layered_merge(family, near) or masked_merge(family, near)
+        found = layered_merge(family, near) or masked_merge(family, near, None if again else memo)
         return b"" if found is None else _told({near.row: found}, kept)
 
-    asked = family.content_keys[kept].tobytes()
-    answer = memo.answer(f"curved {again}".strip(), family.content_hashes[near.row], asked, compute)
+    content = family.content_hashes[near.row]
+    digest, answer = memo.look(f"curved {again}".strip(), content, family.content_keys[kept].tobytes())
+    if answer is None:
+        answer = memo.keep(f"curved {again}".strip(), content, digest, compute())
+    elif not again:
+        memo.hold_on(KIND, content)
     return next(iter(_heard(answer, near.row, kept).values()), None)
 
 

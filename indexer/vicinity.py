@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.finders import Bounds, Finder, apart
-from indexer.kept_lists import FRESH, GONE, Records
+from indexer.finders import Bounds, Finder, entering, nearest_among
+from indexer.kept_lists import FRESH, Records
 
 __all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of"]
 
@@ -23,7 +23,9 @@ _BLOCK: Final = 256
 """Rows that are searched for together, of up to so many vectors:"""
 _VECTORS: Final = 16_384
 _MANY: Final = 4
-"""Where more than one row in so many is new, all are searched for."""
+"""Where more than one row in so many is new or lost one of its list, all are searched for."""
+_FAR: Final = 1e30
+"""Squared distances that float32 can still tell."""
 
 Ints = NDArray[np.int64]
 
@@ -53,51 +55,67 @@ def listed(
     records: Records,
     kept: Records | None,
     bounds: Bounds | None = None,
-) -> Ints:
-    """Fill the lists of n `records`, from those that were `kept` where they hold; which rows were searched for.
+) -> tuple[Ints, Ints]:
+    """Fill the lists of n `records`, from those that were `kept` where they hold; (the r rows where they do not, r x
+    width: which places those in their lists had in what was kept, -1 for who was in none).
 
-    A list holds as long as all of it are there and nobody came that is nearer than its last by coordinates. With
-    `bounds` it is of possible parents: a popular model's own children crowd any list of its nearest, but they lie
-    beyond it.
+    A list loses who goes, and then all are searched for it; and who comes enters it that is nearer than its last by
+    coordinates. With `bounds` it is of possible parents: a popular model's own children crowd any list of its nearest,
+    but they lie beyond it.
     """
-    n = len(vectors)
-    rows = np.arange(n)
-    if kept is not None:
-        rows = _touched(vectors, kept, bounds)
-        if rows.size * _MANY > n:
-            rows = np.arange(n)
-        else:
-            records[:] = kept
-    width = records["near"].shape[1]
+    n, width = len(vectors), records["near"].shape[1]
     size = max(1, min(_BLOCK, _BLOCK * _VECTORS // n))
+    rows, gained, pairs = np.arange(n), np.empty(0, np.int64), np.empty((2, 0), np.int64)
+    lost = np.ones(n, bool) if kept is None else np.asarray((kept["near"] <= FRESH).any(axis=1))
+    if kept is not None and lost.sum() * _MANY <= n:
+        records[:] = kept
+        pairs, far = _entered(vectors, kept, lost, bounds)
+        # Among lists of vectors, whoever comes may change which of them are looked into.
+        lost[pairs[0] if not finder.whole else far] = True
+        gained = np.setdiff1d(pairs[0], np.flatnonzero(lost))
+        rows = np.flatnonzero(lost)
+    touched, places = [np.append(rows, gained)], [np.empty((0, width), np.int64)]
     for first in range(0, rows.size, size):
         block = rows[first : first + size]
-        found, bound = finder.nearest(block, width, bounds)
-        # Of those that are equally far by all samples the lower row is nearer.
-        near = np.sort(found, axis=1)
-        exact = np.full(near.shape, np.inf)
-        at = np.nonzero(near >= 0)
-        exact[at] = squared_distances(family, block[at[0]], near[at])[0]
-        order = np.argsort(exact, axis=1, kind="stable")
-        records["near"][block] = np.take_along_axis(near, order, axis=1)
-        records["squared"][block], records["bound"][block] = np.take_along_axis(exact, order, axis=1), bound
-    return rows
+        places.append(_note(family, records, kept, block, *finder.nearest(block, width, bounds)))
+    for first in range(0, gained.size, _BLOCK):
+        block = gained[first : first + _BLOCK]
+        came = pairs[:, np.isin(pairs[0], block)]
+        at, place = np.nonzero(records["near"][block] >= 0)
+        ends = np.append(at, np.searchsorted(block, came[0])), np.append(records["near"][block[at], place], came[1])
+        places.append(_note(family, records, kept, block, *nearest_among(vectors, block, *ends, width, bounds)))
+    return touched[0], np.concatenate(places)
 
 
-def _touched(vectors: NDArray[np.float32], kept: Records, bounds: Bounds | None) -> Ints:
-    """Rows whose lists do not hold any more, or that have none."""
+def _entered(
+    vectors: NDArray[np.float32], kept: Records, lost: NDArray[np.bool_], bounds: Bounds | None
+) -> tuple[Ints, Ints]:
+    """(2 x P: rows that lost nobody, and new ones that are near enough for their lists; rows of which coordinates do
+    not tell)."""
     fresh = np.flatnonzero((kept["near"] == FRESH).all(axis=1))
-    touched = ((kept["near"] == FRESH) | (kept["near"] == GONE)).any(axis=1)
-    if touched.sum() * _MANY > len(touched):
-        return np.flatnonzero(touched)
-    for row in fresh.tolist():
-        others = np.flatnonzero(~touched)
-        squared = apart(vectors, others, np.full(others.size, row))
-        enters = squared <= kept["bound"][others]
-        if bounds is not None:
-            enters &= ~bounds.forbid(others, np.full((others.size, 1), row), squared[:, None])[:, 0]
-        touched[others[enters]] = True
-    return np.flatnonzero(touched)
+    at, rows, squared = entering(vectors, fresh, np.where(lost, -1.0, kept["bound"]))
+    if bounds is not None:
+        allowed = ~bounds.forbid(rows, fresh[at][:, None], squared[:, None])[:, 0]
+        at, rows, squared = at[allowed], rows[allowed], squared[allowed]
+    return np.stack([rows, fresh[at]]), rows[~(squared < _FAR)]
+
+
+def _note(
+    family: Family, records: Records, kept: Records | None, rows: Ints, found: Ints, bound: NDArray[np.float64]
+) -> Ints:
+    """Put b x width that were found for some rows in their order by all samples; as `listed`, the places they had."""
+    # Of those that are equally far by all samples the lower row is nearer.
+    near = np.sort(found, axis=1)
+    exact, places = np.full(near.shape, np.inf), np.full(near.shape, -1)
+    if kept is not None:
+        row, now, before = np.nonzero((near[:, :, None] == kept["near"][rows][:, None, :]) & (near >= 0)[:, :, None])
+        exact[row, now], places[row, now] = kept["squared"][rows[row], before], before
+    at = np.nonzero((near >= 0) & (places < 0))
+    exact[at] = squared_distances(family, rows[at[0]], near[at])[0]
+    order = np.argsort(exact, axis=1, kind="stable")
+    records["near"][rows] = np.take_along_axis(near, order, axis=1)
+    records["squared"][rows], records["bound"][rows] = np.take_along_axis(exact, order, axis=1), bound
+    return np.asarray(np.take_along_axis(places, order, axis=1))
 
 
 def nearest_of(records: Records, k: int) -> Ints:

@@ -40,7 +40,7 @@ def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
     kind = row_of(len(family), 4)
     kept = Kept(memo, "near", min(family.content_hashes), told)
     records = np.zeros(len(family), kind)
-    rows = listed(family, finder, vectors, records, kept.read(family, kind), bounds)
+    rows, _ = listed(family, finder, vectors, records, kept.read(family, kind), bounds)
     kept.write(family, records)
     return records, len(rows)
 
