@@ -88,7 +88,8 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
         cues[name] = float(trust * np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
     cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
     cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
-    return cues
+    # Damaged weights, whose squares are too large for a float, tell nothing.
+    return {name: value if np.isfinite(value) else 0.0 for name, value in cues.items()}
 
 
 def _fall(

@@ -73,7 +73,8 @@ class Bounds:
         with np.errstate(invalid="ignore"):
             back = squared.dtype.type(SLACK) * np.sqrt(np.maximum(squared, 0)) * np.sqrt(away)
         far = away * squared.dtype.type(1 - lenience) > reach[rows][:, None] + back
-        return np.asarray(far | (others == self.root))
+        # What is too far for this dtype to tell: all that can be told is that it may be too far.
+        return np.asarray(np.where(np.isfinite(away), far, lenience < 0) | (others == self.root))
 
 
 class Finder(Protocol):
@@ -141,7 +142,7 @@ class Flat:
             own = np.arange(len(rows)), rows
             least[own] = most[own] = np.inf
         within = np.partition(most, k - 1, axis=1)[:, k - 1 : k]
-        at, others = np.nonzero((least <= within) & np.isfinite(least))
+        at, others = np.nonzero((least <= within) & (least < np.inf))
         return at, every[others]
 
 
@@ -208,16 +209,16 @@ class Inverted:
 
 def entering(vectors: Vectors, rows: Ints, bound: Floats) -> tuple[Ints, Ints, Floats]:
     """(P places among the rows, P other vectors, their P squared distances): all pairs that lie no farther apart than
-    the bound (n) of the other, or infinitely far."""
+    the bound (n) of the other."""
     found = []
     for first in range(0, len(rows), _ROWS):
         some = rows[first : first + _ROWS]
         least = _between(vectors[some], vectors)[0]
-        at, others = np.nonzero(~(least > bound))
+        at, others = np.nonzero(least <= bound)
         other = others != some[at]
         at, others = at[other], others[other]
         squared = apart(vectors, some[at], others)
-        enters = ~(squared > bound[others])
+        enters = squared <= bound[others]
         found.append((first + at[enters], others[enters], squared[enters]))
     nobody = np.empty(0, np.int64)
     at, others, squared = (np.concatenate(each) for each in zip((nobody, nobody, np.empty(0)), *found, strict=True))
@@ -228,10 +229,17 @@ def _between(some: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     """b x c: how near and how far from b vectors c others can be, by a product of matrices in their dtype."""
     # Of a sum of D products, of two norms and of a product of two vectors.
     error = some.dtype.type(_lost(some.shape[1], float(np.finfo(some.dtype).eps) / 2))
-    sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
-    squared = sizes - 2 * (some @ part.T)
-    sizes *= error
-    return squared - sizes, squared + sizes
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
+        squared = sizes - 2 * (some @ part.T)
+        told = sizes.max(initial=0) < np.finfo(some.dtype).max / 8
+        sizes *= error
+        least, most = squared - sizes, squared + sizes
+    if not told:
+        # Of damaged weights, whose squares are too large for the dtype, nothing is told.
+        unknown = ~(np.isfinite(least) & np.isfinite(most))
+        least[unknown], most[unknown] = -np.inf, np.inf
+    return least, most
 
 
 def _lost(dimensions: int, rounding: float) -> float:

@@ -17,7 +17,7 @@ from indexer.kept_lists import FRESH, Kept, Records
 from indexer.memo import Memo
 from indexer.recall import recall
 from indexer.sparse import Sparse
-from indexer.vicinity import coordinates, listed, nearest_kept, nearest_of, row_of
+from indexer.vicinity import coordinates, listed, nearest_kept, nearest_of, row_of, seen_from
 
 __all__ = ["LargeMeasured", "between", "measure_large"]
 
@@ -54,10 +54,11 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     m = len(tree)
     memo = memo or Memo()
     kind = row_of(m, LISTED, *((name, "<f8", (min(LISTED, m - 1),)) for name in _MEASURED), ("precision", "<i8"))
-    # Coordinates are seen from the model whose content hash comes first.
     vectors = coordinates(tree)
     finder = finder_of(vectors)
-    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), finder.told)
+    # Lists follow from whom coordinates are seen from, too.
+    told = tree.content_keys[seen_from(tree)].tobytes() + finder.told
+    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), told)
     known = kept.read(tree, kind)
     fresh = np.arange(m) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
     if known is not None:
@@ -69,8 +70,8 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     held = near >= 0
     a, b = np.repeat(np.arange(m), held.sum(axis=1)), near[held]
     extra = _in_what_is_kept(tree, vectors, memo)
-    told = {name: (records[name][:, :LISTED][held], getattr(extra, name)) for name in ("squared", *_MEASURED)}
-    pairs = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, told.values()))
+    values = {name: (records[name][:, :LISTED][held], getattr(extra, name)) for name in ("squared", *_MEASURED)}
+    pairs = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, values.values()))
     squared = Sparse(m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=between(tree))
     return LargeMeasured(
         pairs, squared, _correlated(tree, fresh, memo), vectors, near, recall(tree, near, fresh, memo)

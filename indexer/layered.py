@@ -41,8 +41,9 @@ def layered_merge(family: Family, near: Relatives) -> Combination | None:
     tried = near.candidates[: min(_TRIED, at.size // 6)]
     if len(tried) < 2:
         return None
-    goal = target[at] / near.unit[at]
-    columns = family.samples[np.ix_(tried, at)] / near.unit[at]
+    unit = near.units_at(at)
+    goal = target[at] / unit
+    columns = family.samples[np.ix_(tried, at)] / unit
     single = goal - columns[0]
     if not explained(_errors(columns, goal), single, near.precision):
         return None

@@ -26,7 +26,7 @@ def fit_row(
     rows = np.asarray(parents, np.int64)
     values = family.samples[rows] if at is None else family.samples[np.ix_(rows, at)]
     target = family.samples[near.row] if at is None else family.samples[near.row, at]
-    return fit_linear(target, values, tuple(int(p) for p in rows), near.unit if at is None else near.unit[at])
+    return fit_linear(target, values, tuple(int(p) for p in rows), near.unit if at is None else near.units_at(at))
 
 
 def holds(family: Family, near: Relatives, fit: Fit, at: NDArray[np.int64] | None = None) -> bool:
@@ -34,7 +34,7 @@ def holds(family: Family, near: Relatives, fit: Fit, at: NDArray[np.int64] | Non
     if len(fit.parents) < 2:
         return False
     target = family.samples[near.row] if at is None else family.samples[near.row, at]
-    unit = near.unit if at is None else near.unit[at]
+    unit = near.unit if at is None else near.units_at(at)
     singles = [(target - (family.samples[p] if at is None else family.samples[p, at])) / unit for p in fit.parents]
     return explained(fit.errors, min(singles, key=lambda e: float(misses(e, 1.0).mean())), near.precision)
 
@@ -47,7 +47,7 @@ def convex_fit(family: Family, near: Relatives, barred: set[int]) -> Fit | None:
     if len(rows) < 2:
         return None
     at = moved(family, near, _LOOKED_AT)
-    columns = (family.samples[np.ix_(rows, at)] - family.samples[near.row, at]) / near.unit[at]
+    columns = (family.samples[np.ix_(rows, at)] - family.samples[near.row, at]) / near.units_at(at)
     size = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1e-300)
     # sum of c_i (p_i - v) = 0 with c >= 0, and the c_i sum to 1: a row of its own, as heavy as the longest column.
     matrix = np.concatenate([columns / size.max(), np.ones((len(rows), 1))], axis=1).T
@@ -74,9 +74,10 @@ def sparse_fit(family: Family, near: Relatives, barred: set[int]) -> Fit | None:
         left = [c for c in rows if c not in chosen]
         if not left:
             return None
-        columns = (family.samples[np.ix_(np.array(left), at)] - family.samples[chosen[0], at]) / near.unit[at]
+        columns = (family.samples[np.ix_(np.array(left), at)] - family.samples[chosen[0], at]) / near.units_at(at)
         if len(chosen) > 1:
-            basis = (family.samples[np.ix_(np.array(chosen[1:]), at)] - family.samples[chosen[0], at]) / near.unit[at]
+            basis = family.samples[np.ix_(np.array(chosen[1:]), at)] - family.samples[chosen[0], at]
+            basis /= near.units_at(at)
             columns = columns - np.stack([solve(basis, column) for column in columns]) @ basis
         size = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1.0)
         chosen.append(left[int(np.argmax(np.abs(columns @ fit.errors) / size))])

@@ -59,7 +59,7 @@ def masked_merge(family: Family, near: Relatives, memo: Memo | None = None) -> C
     total = family.samples.shape[1]
     at = np.arange(total) if total <= _LOOKED_AT else np.linspace(0, total - 1, _LOOKED_AT).astype(np.int64)
     few = at[:: max(1, at.size // _GLANCED_AT)]
-    glance = np.abs(family.samples[near.row, few] - family.samples[np.ix_(near.candidates, few)]) <= near.unit[few]
+    glance = np.abs(family.samples[near.row, few] - family.samples[np.ix_(near.candidates, few)]) <= near.units_at(few)
     if not (glance.mean(axis=1) >= _LEAST_KEPT / 2).any():
         return None
     # The first of them tell of all tensors.

@@ -102,7 +102,9 @@ def _curved(family: Family, near: Relatives, barred: set[int], memo: Memo, again
         return b"" if found is None else _told({near.row: found}, kept)
 
     content = family.content_hashes[near.row]
-    digest, answer = memo.look(f"curved {again}".strip(), content, family.content_keys[kept].tobytes())
+    # The nearest has a say in units, also where it is barred.
+    asked = family.content_keys[[*kept.tolist(), near.nearest]].tobytes()
+    digest, answer = memo.look(f"curved {again}".strip(), content, asked)
     if answer is None:
         answer = memo.keep(f"curved {again}".strip(), content, digest, compute())
     elif not again:

@@ -43,6 +43,7 @@ class Differences:
     def __init__(self, family: Family, near: Relatives, at: Ints) -> None:
         k = len(near.candidates)
         self._family, self._near, self._at = family, near, at
+        self._unit = near.units_at(at)
         self._tensor = np.searchsorted(family.starts, at, side="right") - 1
         self._looked = np.zeros(k, bool)
         self._moved = np.ones((k, len(family.elements)), bool)
@@ -59,7 +60,7 @@ class Differences:
                 samples.rows[self._near.row],
                 samples.rows[self._near.candidates[new]],
                 self._at,
-                self._near.unit,
+                self._unit,
                 self._tensor,
                 self._moved.shape[1],
                 TOLERANCES[self._near.precision][1],
@@ -88,7 +89,7 @@ def _in_units(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(k x m: the row less each candidate at m coordinates, in units; k x T: whether a tensor differs there)."""
     # Units are powers of two: their inverses are exact.
-    own, share = samples[row][at].astype(np.float64), 1.0 / unit[at]
+    own, share = samples[row][at].astype(np.float64), 1.0 / unit
     away = np.empty((candidates.size, at.size))
     moved = np.zeros((candidates.size, tensors), np.bool_)
     for i in range(candidates.size):

@@ -43,10 +43,16 @@ class Relatives:
     @cached_property
     def unit(self) -> NDArray[np.float64]:
         """M: errors' units."""
-        values = np.abs(self.family.samples[self.row])
+        return self.units_at(slice(None))
+
+    def units_at(self, at: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """Errors' units at some coordinates; most rows are never asked for all."""
+        if "unit" in self.__dict__:
+            return self.unit[at]
+        values = np.abs(self.family.samples[self.row, at])
         if self.precision == 0 and self.nearest >= 0:
             # In float32 the arithmetic's own rounding is that of its largest operand.
-            values = np.maximum(values, np.abs(self.family.samples[self.nearest]))
+            values = np.maximum(values, np.abs(self.family.samples[self.nearest, at]))
         return units(values, self.precision)
 
 
@@ -179,8 +185,9 @@ def depends(family: Family, near: Relatives) -> bool:
     if at.size < 4 * len(near.candidates):
         return False
     rows = family.samples[np.ix_(near.candidates, at)]
-    single = (family.samples[near.row, at] - rows[0]) / near.unit[at]
-    columns = (rows[1:] - rows[0]) / near.unit[at]
+    unit = near.units_at(at)
+    single = (family.samples[near.row, at] - rows[0]) / unit
+    columns = (rows[1:] - rows[0]) / unit
     columns /= np.maximum(np.sqrt(np.einsum("ij,ij->i", columns, columns)), 1e-300)[:, None]
     # Not by BLAS: its threads cost more than so small a product, a thousand times over.
     gram, onto = np.einsum("ik,jk->ij", columns, columns), np.einsum("ik,k->i", columns, single)

@@ -13,10 +13,12 @@ from indexer.family import Family
 from indexer.finders import Bounds, Finder, entering, nearest_among
 from indexer.kept_lists import FRESH, Records
 
-__all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of"]
+__all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of", "seen_from"]
 
 DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
+MOST: Final = 1e18
+"""Larger coordinates are damaged, and all the same; squares of these are no infinity in float64."""
 SPARE: Final = 16
 """Rows beyond those asked for that the first search hands to the second."""
 _BLOCK: Final = 256
@@ -24,20 +26,24 @@ _BLOCK: Final = 256
 _VECTORS: Final = 16_384
 _MANY: Final = 4
 """Where more than one row in so many is new or lost one of its list, all are searched for."""
-_FAR: Final = 1e30
-"""Squared distances that float32 can still tell."""
 
 Ints = NDArray[np.int64]
 
 
+def seen_from(family: Family) -> Ints:
+    """The members, three at most, that coordinates are seen from: those whose content hashes come first."""
+    return np.array(sorted(range(len(family)), key=lambda row: family.content_hashes[row])[:3], np.int64)
+
+
 def coordinates(family: Family) -> NDArray[np.float32]:
-    """n x at most DIMENSIONS: a prefix of each measured tensor's samples less those of one member, scaled so that
-    squared distances estimate those of whole models. The member is the one whose content hash comes first."""
-    first_of_all = min(range(len(family)), key=lambda row: family.content_hashes[row])
+    """n x at most DIMENSIONS: a prefix of each measured tensor's samples less the median of those of three members,
+    scaled so that squared distances estimate those of whole models; none beyond MOST."""
+    few = seen_from(family)
     every = np.arange(len(family))
-    # Members of a family agree in all but a thousandth of their size, which float32 would not resolve.
-    parts = [(part - part[first_of_all]) * scale for part, scale in _prefixes(family, every)]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
+    # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three members
+    # a damaged one, from which all others are equally far, is outvoted.
+    parts = [(part - np.median(part[few], axis=0)) * scale for part, scale in _prefixes(family, every)]
+    return np.ascontiguousarray(np.clip(np.concatenate(parts, axis=1), -MOST, MOST), np.float32)
 
 
 def row_of(n: int, k: int, *more: tuple[Any, ...]) -> np.dtype[np.void]:
@@ -69,10 +75,11 @@ def listed(
     lost = np.ones(n, bool) if kept is None else np.asarray((kept["near"] <= FRESH).any(axis=1))
     if kept is not None and lost.sum() * _MANY <= n:
         records[:] = kept
-        pairs, far = _entered(vectors, kept, lost, bounds)
-        # Among lists of vectors, whoever comes may change which of them are looked into.
-        lost[pairs[0] if not finder.whole else far] = True
-        gained = np.setdiff1d(pairs[0], np.flatnonzero(lost))
+        pairs = _entered(vectors, kept, lost, bounds)
+        if finder.whole:
+            gained = np.unique(pairs[0])
+        else:
+            lost[pairs[0]] = True
         rows = np.flatnonzero(lost)
     touched, places = [np.append(rows, gained)], [np.empty((0, width), np.int64)]
     for first in range(0, rows.size, size):
@@ -87,17 +94,14 @@ def listed(
     return touched[0], np.concatenate(places)
 
 
-def _entered(
-    vectors: NDArray[np.float32], kept: Records, lost: NDArray[np.bool_], bounds: Bounds | None
-) -> tuple[Ints, Ints]:
-    """(2 x P: rows that lost nobody, and new ones that are near enough for their lists; rows of which coordinates do
-    not tell)."""
+def _entered(vectors: NDArray[np.float32], kept: Records, lost: NDArray[np.bool_], bounds: Bounds | None) -> Ints:
+    """2 x P: rows that lost nobody, and new ones that are near enough for their lists."""
     fresh = np.flatnonzero((kept["near"] == FRESH).all(axis=1))
     at, rows, squared = entering(vectors, fresh, np.where(lost, -1.0, kept["bound"]))
     if bounds is not None:
         allowed = ~bounds.forbid(rows, fresh[at][:, None], squared[:, None])[:, 0]
-        at, rows, squared = at[allowed], rows[allowed], squared[allowed]
-    return np.stack([rows, fresh[at]]), rows[~(squared < _FAR)]
+        at, rows = at[allowed], rows[allowed]
+    return np.stack([rows, fresh[at]])
 
 
 def _note(

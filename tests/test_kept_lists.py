@@ -13,7 +13,7 @@ from indexer.family import Family
 from indexer.finders import Bounds, finder_of
 from indexer.kept_lists import FRESH, GONE, Kept, Records
 from indexer.memo import Memo
-from indexer.vicinity import coordinates, listed, row_of
+from indexer.vicinity import coordinates, listed, row_of, seen_from
 from tests.grown import family_of, start
 from tests.test_large import computed, crowd
 
@@ -24,7 +24,7 @@ STEPS = st.lists(st.sets(st.integers(0, len(MODELS) - 1), min_size=20), min_size
 
 
 def _told(family: Family) -> bytes:
-    return bytes(family.content_keys[0]) + min(family.content_hashes).encode() + b"flat".ljust(16)
+    return bytes(family.content_keys[0]) + family.content_keys[seen_from(family)].tobytes() + b"flat".ljust(16)
 
 
 def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
@@ -34,9 +34,9 @@ def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
     if bounded:
         reach = squared_distances(family, np.zeros(len(family), np.int64), np.arange(len(family)))[0]
         bounds = Bounds(reach, 0)
-    # The first row is the root, and the one of the first content is where coordinates are seen from.
+    # The first row is the root.
     finder = finder_of(vectors)
-    told = bytes(family.content_keys[0]) + min(family.content_hashes).encode() + finder.told
+    told = bytes(family.content_keys[0]) + family.content_keys[seen_from(family)].tobytes() + finder.told
     kind = row_of(len(family), 4)
     kept = Kept(memo, "near", min(family.content_hashes), told)
     records = np.zeros(len(family), kind)
