@@ -67,10 +67,10 @@ class Bounds:
 
         In the dtype of `squared`. With `lenience` those that are so by no more than that part count as allowed.
         """
-        reach = self.reach.astype(squared.dtype)
-        away = reach[others]
-        # The row itself may be infinitely far.
-        with np.errstate(invalid="ignore"):
+        # The row itself may be infinitely far, and a damaged one too far for the dtype.
+        with np.errstate(invalid="ignore", over="ignore"):
+            reach = self.reach.astype(squared.dtype)
+            away = reach[others]
             back = squared.dtype.type(SLACK) * np.sqrt(np.maximum(squared, 0)) * np.sqrt(away)
         far = away * squared.dtype.type(1 - lenience) > reach[rows][:, None] + back
         # What is too far for this dtype to tell: all that can be told is that it may be too far.

@@ -13,7 +13,7 @@ from indexer.family import Family
 from indexer.finders import Bounds, Finder, entering, nearest_among
 from indexer.kept_lists import FRESH, Records
 
-__all__ = ["coordinates", "listed", "nearest_kept", "nearest_of", "row_of", "seen_from"]
+__all__ = ["MOST", "coordinates", "listed", "nearest_kept", "nearest_of", "row_of", "seen_from"]
 
 DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""

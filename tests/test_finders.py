@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from indexer import finders
-from indexer.finders import SLACK, Bounds, Finder, Flat, Inverted, finder_of
+from indexer.finders import SLACK, Bounds, Finder, Flat, Inverted, apart, entering, finder_of
 from indexer.large_measured import measure_large
 from indexer.solve import solve_component
+from indexer.vicinity import MOST
 from store.vectors import Vectors, read_vectors, write_vectors
 from tests.grown import family_of
 from tests.test_large import crowd
@@ -34,6 +35,7 @@ class Brute:
     def __init__(self, vectors: Array) -> None:
         self._vectors = vectors.astype(np.float64)
 
+    whole = True
     told = b""
 
     def nearest(self, rows: Array, k: int, bounds: Bounds | None = None) -> tuple[Array, Array]:
@@ -154,6 +156,27 @@ def test_a_crowd_far_from_everything_is_told_apart() -> None:
     many, few = (Flat(vectors)._likely(rows, 8, None, dtype)[0] for dtype in (np.float32, np.float64))
     assert np.bincount(many).min() > 200
     assert np.bincount(few).max() < 12
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_damaged_vectors_hide_nobody(bounded: bool) -> None:
+    """Coordinates whose squares float32 cannot hold, of some and of all, and a reach that it cannot hold."""
+    vectors, reach = tree(60)
+    vectors[7, 3] = vectors[20, 5] = MOST
+    reach = reach.astype(np.float64)
+    reach[[7, 20]] = MOST**2
+    for shared in (0.0, MOST):
+        vectors[:, 9] = shared
+        bounds = Bounds(reach, 0) if bounded else None
+        found, bound = Flat(vectors).nearest(np.arange(60), 12, bounds)
+        wanted, _ = Brute(vectors).nearest(np.arange(60), 12, bounds)
+        np.testing.assert_array_equal(found, wanted)
+        new, others = np.array([7, 8, 30]), np.arange(60)
+        at, entered, squared = entering(vectors, new, bound)
+        told = apart(vectors, np.repeat(new, 60), np.tile(others, 3)).reshape(3, 60)
+        enters = (told <= bound) & (others != new[:, None])
+        assert sorted(zip(at, entered, strict=True)) == [tuple(pair) for pair in np.argwhere(enters)]
+        np.testing.assert_array_equal(squared, told[at, entered])
 
 
 def test_large_components_find_the_same_through_lists(monkeypatch: pytest.MonkeyPatch) -> None:

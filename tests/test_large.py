@@ -232,3 +232,21 @@ def test_few_bases_of_many_computed_models(bases: int, large: None) -> None:
         wanted |= {f"pruned-{i}": "base-0", f"eight-{i}": f"base-{bases - 1}"}
     assert {names[edge.child_id]: names[edge.parent_id] for edge in solved.edges} == wanted
     assert solve_component(family, stored=solved.memory).memory == solved.memory
+
+
+def test_damaged_weights_empty_no_lists(large: None) -> None:
+    """One value that no other model has anything like, in the model from which others might be looked at."""
+    models = crowd(14, 40)
+    whole = facts(solve_component(family_of(models)))
+    for seed in range(200):
+        broken = {name: w.copy() for name, w in models[min(models)].items()}
+        broken["layers.0.weight"].flat[seed] = -1e20
+        family = family_of(models | {"z-broken": broken})
+        if min(family.content_hashes) == family.content_hashes[-1]:
+            break
+    else:
+        raise AssertionError("no seed has the first content hash")
+    measured = measure_large(family)
+    assert (measured.near[:-1, :8] >= 0).all()
+    found = facts(solve_component(family))
+    assert np.mean([found.get(child) == edge for child, edge in whole.items()]) > 0.9
