@@ -131,7 +131,7 @@ def squared_distances(
     family: Family, a: NDArray[np.int64], b: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(squared L2 distances scaled up to all measured tensors, the number of values in those that are shared) of P
-    pairs of rows; infinite where nothing is shared. Each pair is compared at its shorter precision."""
+    pairs of rows; infinite where nothing is shared or told. Each pair is compared at its shorter precision."""
     squared, values = np.zeros(a.size), np.zeros(a.size)
     precision = np.maximum(family.precision[a], family.precision[b])
     for level in np.unique(precision):
@@ -146,7 +146,9 @@ def squared_distances(
             b[at],
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(values > 0, squared * (family.elements.sum() / values), np.inf), values
+        scaled = squared * (family.elements.sum() / values)
+    # Damaged weights beyond the shorter float have no difference.
+    return np.where((values > 0) & ~np.isnan(scaled), scaled, np.inf), values
 
 
 def measure_pairs(family: Family, rows: NDArray[np.float32], a: NDArray[Any], b: NDArray[Any]) -> Pairs:

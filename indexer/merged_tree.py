@@ -115,9 +115,12 @@ def trained_from_merge(
 def _carried(squared: NDArray[np.float64], child: int, merge: int, main: int) -> NDArray[np.float64]:
     """Squared distances, n x n, as if what a child learned since a merge were learned since its main parent: with the
     child at v + p - m, by the parallelogram of the four."""
-    away = squared[child] + squared[main, merge] + squared[child, merge] + squared[main] - squared[child, main]
+    with np.errstate(invalid="ignore"):
+        away = squared[child] + squared[main, merge] + squared[child, merge] + squared[main] - squared[child, main]
+        away = np.maximum(away - squared[merge], 0.0)
     result = squared.copy()
-    result[child] = result[:, child] = np.maximum(away - squared[merge], 0.0)
+    # What shares nothing with one of them stays as far as it was.
+    result[child] = result[:, child] = np.where(np.isnan(away), squared[child], away)
     result[child, child] = 0.0
     return result
 
