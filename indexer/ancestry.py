@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.costs import ancestor_costs, parent_costs
+from indexer.costs import ancestor_costs, floored, parent_costs
 from indexer.cues import CUES
 from indexer.head_start import head_start
 from indexer.mdst import minimum_directed_spanning_forest
@@ -131,10 +131,7 @@ def candidates(
     n = len(squared)
     prior = prior or Prior(np.zeros((n + 1, n)), np.zeros((n, n)))
     certain, beside = prior.edges, prior.edges[:n] + prior.adjacent
-    # Equal backbones are at distance 0; a floor keeps costs, their logarithms and ratios finite.
-    positive = squared[squared > 0]
-    floor = 1e-6 * float(positive.min()) if positive.size else 1.0
-    distances = _bridged(squared + floor * (1 - np.eye(n)), np.arange(n) if among is None else among)
+    distances = _bridged(floored(squared), np.arange(n) if among is None else among)
     neighbours = _neighbours(distances)
     votes, measured = _measure(cues, neighbours, n)
     total = sum((CUES[name].log_odds(values) for name, values in votes.items() if name != "kurtosis"), np.zeros((n, n)))
@@ -188,7 +185,7 @@ def _bridged(distances: NDArray[np.float64], among: NDArray[np.int64]) -> NDArra
     apart = np.isinf(distances)
     if not apart[among].any(axis=1).all():
         return distances
-    return np.where(apart, _FAR * float(distances[~apart].max()), distances)
+    return np.where(apart, _FAR * (float(distances[~apart].max()) or 1.0), distances)
 
 
 def _measure(

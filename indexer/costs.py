@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PRIVATE", "ancestor_costs", "parent_costs"]
+__all__ = ["PRIVATE", "ancestor_costs", "floored", "parent_costs"]
 
 PRIVATE: Final = 1.6
 NEARNESS: Final = 2.0
@@ -16,6 +16,14 @@ COEFFICIENT: Final = 3.0
 """Weight of the regression's log-odds."""
 ADJACENCY: Final = 1.0
 """Weight of the evidence from partial correlations."""
+
+
+def floored(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """n x n squared distances with a floor: equal backbones are at 0, and costs, their logarithms and ratios have to be
+    finite."""
+    positive = squared[(squared > 0) & np.isfinite(squared)]
+    floor = 1e-6 * float(positive.min()) if positive.size else 1.0
+    return np.asarray(squared + floor * (1 - np.eye(len(squared))))
 
 
 def ancestor_costs(squared: NDArray[np.float64], root: int, slant: float = 0.0) -> NDArray[np.float64]:

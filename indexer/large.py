@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from indexer.ancestry import ROOT_ODDS, Ancestry, alone, candidates
 from indexer.chances import Chances, told_by_chances
-from indexer.costs import parent_costs
+from indexer.costs import floored, parent_costs
 from indexer.cue_memory import CueMemory
 from indexer.cues import log_odds
 from indexer.distance import squared_distances
@@ -250,9 +250,7 @@ def _blocks(family: Family, neighbourhoods: Iterable[Ints]) -> list[Floats]:
 def _costs(squared: Floats) -> Floats:
     """k x k costs of edges in a neighbourhood whose first row is the root."""
     k = len(squared)
-    positive = squared[squared > 0]
-    floor = 1e-6 * float(positive.min()) if positive.size else 1.0
-    distances = squared + floor * (1 - np.eye(k))
+    distances = floored(squared)
     if k < 3 or not np.isfinite(distances).all():
         nothing = np.zeros((k, k))
         return parent_costs(distances, 0, nothing, nothing, 0.0, SLANT)
