@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.ancestry import TEMPERATURE, Ancestry
@@ -27,34 +28,57 @@ class Chances:
 
 def told_by_chances(edges: Chances, parent: Ints, root: int, roots: Ints, posterior: Floats) -> Ancestry:
     """The answer for n models from their parents (n, -1 for the root) and the posterior of each candidate root."""
-    n = len(parent)
-    confidence, runner_up, second = np.ones(n), np.full(n, -1), np.zeros(n)
-    cost = {(int(u), int(v)): float(c) for u, v, c in zip(edges.tail, edges.head, edges.cost, strict=True)}
-    entered, left = _intervals(parent)
     order = np.argsort(edges.head, kind="stable")
-    starts = np.searchsorted(edges.head[order], np.arange(n + 1))
-    for v in range(n):
-        at = order[starts[v] : starts[v + 1]]
-        if not at.size:
-            continue
-        tails, costs = edges.tail[at], edges.cost[at].copy()
-        below = (entered[tails] >= entered[v]) & (entered[tails] < left[v])
-        for i in np.flatnonzero(below):
-            # A child as parent: the two change places.
-            child = int(tails[i])
-            swapped = cost.get((int(parent[v]), child), np.inf) if parent[child] == v else np.inf
-            costs[i] = costs[i] + swapped - cost[v, child] if np.isfinite(swapped) else np.inf
-        chance = np.exp((costs.min() - costs) / TEMPERATURE)
-        chance /= chance.sum()
-        chosen = int(np.flatnonzero(tails == parent[v])[0])
-        confidence[v] = chance[chosen]
-        chance[chosen] = -1.0
-        other = int(np.argmax(chance))
-        if chance[other] > 0:
-            runner_up[v], second[v] = tails[other], chance[other]
+    starts = np.searchsorted(edges.head[order], np.arange(len(parent) + 1))
+    told = _chances(parent, starts, edges.tail[order], edges.cost[order], *_intervals(parent))
+    confidence, runner_up, second = told
     confidence *= 1.0 - _turned(parent, roots, posterior)
     confidence[root] = float(posterior[roots == root].sum())
     return Ancestry(parent, np.clip(confidence, 0.0, 1.0), runner_up, second)
+
+
+@njit(cache=True, nogil=True)
+def _chances(
+    parent: Ints, starts: Ints, tails: Ints, costs: Floats, entered: Ints, left: Ints
+) -> tuple[Floats, Ints, Floats]:
+    """n each: how likely the parent is among the candidates, the next likely one, and how likely that is. The edges to
+    v are those from `starts[v]` to `starts[v + 1]`."""
+    n = parent.size
+    confidence, runner_up, second = np.ones(n), np.full(n, -1), np.zeros(n)
+    for v in range(n):
+        first, last = starts[v], starts[v + 1]
+        if first == last:
+            continue
+        own = costs[first:last].copy()
+        for i in range(own.size):
+            tail = tails[first + i]
+            if entered[v] <= entered[tail] < left[v]:
+                # A child as parent: the two change places, where it could hang on the parent.
+                swapped = np.inf
+                if parent[tail] == v:
+                    for at in range(starts[tail], starts[tail + 1]):
+                        if tails[at] == parent[v]:
+                            swapped = costs[at] - _of(tails, costs, starts, v, tail)
+                own[i] += swapped
+        chance = np.exp((own.min() - own) / TEMPERATURE)
+        chance /= chance.sum()
+        for i in range(own.size):
+            if tails[first + i] == parent[v]:
+                confidence[v] = chance[i]
+                chance[i] = -1.0
+        other = int(np.argmax(chance))
+        if chance[other] > 0:
+            runner_up[v], second[v] = tails[first + other], chance[other]
+    return confidence, runner_up, second
+
+
+@njit(nogil=True)
+def _of(tails: Ints, costs: Floats, starts: Ints, tail: int, head: int) -> float:
+    """Cost of the edge from tail to head, which there is."""
+    for at in range(starts[head], starts[head + 1]):
+        if tails[at] == tail:
+            return float(costs[at])
+    return np.inf
 
 
 def _turned(parent: Ints, roots: Ints, posterior: Floats) -> Floats:

@@ -28,7 +28,7 @@ from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, finder_of
 from indexer.head_start import edge_margins, head_start
-from indexer.kept_lists import Kept
+from indexer.kept_lists import FRESH, Kept
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
 from indexer.partial import told_apart
@@ -98,23 +98,27 @@ def recover_large(
         return alone()
     roots, posterior = _roots(family, vectors, near, cues, prior, memo, weights)
     root = int(roots[np.argmax(posterior)])
-    reach = squared_distances(family, np.full(n, root), np.arange(n))[0]
-    reach[root] = 0.0
-    edges = _edges(family, root, _above(family, vectors, reach, root, memo), near[:, :NEAREST], prior, memo)
+    edges = _edges(family, root, _above(family, vectors, root, memo), near[:, :NEAREST], prior, memo)
     parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
     return told_by_chances(edges, parent, root, roots, posterior)
 
 
-def _above(family: Family, vectors: NDArray[np.float32], reach: Floats, root: int, memo: Memo) -> Ints:
+def _above(family: Family, vectors: NDArray[np.float32], root: int, memo: Memo) -> Ints:
     """n x PARENTS: of each model, the nearest of those that may be its parents."""
     n = len(family)
-    kind = row_of(n, PARENTS)
+    kind = row_of(n, PARENTS, ("reach", "<f8"))
     # Who may be a parent follows from the root, and coordinates from whom all are seen.
     finder = finder_of(vectors)
     told = bytes(family.content_keys[root]) + blake3(vectors[root].tobytes()).digest(16) + finder.told
     kept = Kept(memo, f"above {kind.itemsize}", min(family.content_hashes), told)
+    known = kept.read(family, kind)
+    fresh = np.arange(n) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
+    reach = np.zeros(n) if known is None else known["reach"].copy()
+    reach[fresh] = squared_distances(family, np.full(fresh.size, root), fresh)[0]
+    reach[root] = 0.0
     records = np.zeros(n, kind)
-    listed(family, finder, vectors, records, kept.read(family, kind), Bounds(reach, root))
+    listed(family, finder, vectors, records, known, Bounds(reach, root))
+    records["reach"] = reach
     kept.write(family, records)
     return nearest_of(records, PARENTS)
 

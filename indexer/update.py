@@ -21,7 +21,7 @@ from indexer.paper import solve_paper
 from indexer.parts import Known, Placed, how_many, known_models, touched_parts, vectors_path
 from indexer.reading import Reader, load_metadata
 from indexer.solve import Component
-from indexer.workers import Task, Workers, solve_all
+from indexer.workers import Task, Workers, seldom_collected, solve_all
 from store.edges import write_edges
 from store.lineage import (
     close_inferred,
@@ -92,7 +92,7 @@ def update(
     touched = added = closed = 0
     recalls: list[float] = []
     progress.start("recovering Model Trees", len(architectures))
-    with Workers(processes) as workers:
+    with Workers(processes) as workers, seldom_collected():
         for architecture in architectures:
             left = {model: root for model, root, of in gone if of == architecture}
             # BLAS on a thread each gains nothing on small matrices, and loses most of its time to waiting.
