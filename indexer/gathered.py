@@ -60,9 +60,10 @@ def gather_family(
     models: Sequence[tuple[int, str, str, float]],
     tables: Iterable[Any],
     roles: Mapping[str, str],
+    quantized: frozenset[int] = frozenset(),
 ) -> Family:
     """As `make_family` does from sketches. `models` holds (model id, name, content hash, created); `tables` have
-    COLUMNS, and rows of these models only."""
+    COLUMNS, and rows of these models only; `quantized` are ids of models whose files hold quantised weights."""
     ids = np.array([model[0] for model in models], np.int64)
     order = np.argsort(ids, kind="stable")
     parts: dict[str, list[_Part]] = {}
@@ -94,6 +95,7 @@ def gather_family(
         _counters(len(models), counted),
         tuple(columns),
         projections,
+        quantized,
     )
     return family.joined()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -40,13 +39,13 @@ def load_family(
     connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
 ) -> Family:
     """The family of these models, with what their sketches say."""
-    family = gather_family(
+    return gather_family(
         architecture,
         [(m.model_id, m.name, m.content_hash, m.created) for m in models],
         read_sketches(graph, models, COLUMNS),
         architecture_roles(connection, architecture),
+        frozenset(m.model_id for m in models if m.quantization),
     )
-    return replace(family, quantized=frozenset(m.model_id for m in models if m.quantization))
 
 
 def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:

@@ -39,11 +39,14 @@ def coordinates(family: Family) -> NDArray[np.float32]:
     """n x at most DIMENSIONS: a prefix of each measured tensor's samples less the median of those of three members,
     scaled so that squared distances estimate those of whole models; none beyond MOST."""
     few = seen_from(family)
-    every = np.arange(len(family))
-    # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three members
-    # a damaged one, from which all others are equally far, is outvoted.
-    parts = [(part - np.median(part[few], axis=0)) * scale for part, scale in _prefixes(family, every)]
-    return np.ascontiguousarray(np.clip(np.concatenate(parts, axis=1), -MOST, MOST), np.float32)
+    parts = []
+    for part, scale in _prefixes(family, np.arange(len(family))):
+        # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three
+        # members a damaged one, from which all others are equally far, is outvoted.
+        part -= np.median(part[few], axis=0)
+        part *= scale
+        parts.append(np.clip(part, -MOST, MOST, out=part).astype(np.float32))
+    return np.concatenate(parts, axis=1)
 
 
 def row_of(n: int, k: int, *more: tuple[Any, ...]) -> np.dtype[np.void]:
