@@ -202,6 +202,11 @@ class Inverted:
             near[short], bound[short] = self._flat.nearest(rows[short], k, bounds)[0], np.inf
         return near, bound
 
+    def looked_at(self, rows: Ints) -> float:
+        """Share of all vectors that are in the lists which one of these rows looks into, on average."""
+        sizes = np.diff(self._starts)[self._lists(rows, self._probed)].sum(axis=1)
+        return float(sizes.mean()) / len(self._vectors)
+
     def _lists(self, rows: Ints, k: int) -> Ints:
         """b x k: numbers of the lists with the nearest centres."""
         return np.searchsorted(self._centres, self._near_centres.nearest(rows, k)[0])
