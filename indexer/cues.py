@@ -80,15 +80,16 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     distance = (squared * scale)[moved]
     n, m = family.covered[moved], counts[moved]
     p, c = family.norms[a][moved], family.norms[b][moved]
-    forwards = increments(p, c, distance, n, m)
-    backwards = increments(c, p, distance, n, m)
-    # A mean over few layers is hardly one.
-    trust = moved.sum() / (moved.sum() + FEW)
-    for at, name in enumerate(("increment_spread", "increment_zero")):
-        cues[name] = float(trust * np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
-    cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
-    cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
     # Damaged weights, whose squares are too large for a float, tell nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        forwards = increments(p, c, distance, n, m)
+        backwards = increments(c, p, distance, n, m)
+        # A mean over few layers is hardly one.
+        trust = moved.sum() / (moved.sum() + FEW)
+        for at, name in enumerate(("increment_spread", "increment_zero")):
+            cues[name] = float(trust * np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
+        cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
+        cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
     return {name: value if np.isfinite(value) else 0.0 for name, value in cues.items()}
 
 
