@@ -53,6 +53,13 @@ PairCues = Mapping[str, float]
 
 def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     """All cues of the pair of rows a -> b. Antisymmetric: those of b -> a are the negatives."""
+    # Damaged weights, whose squares are too large for a float, tell nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        cues = _measured(family, a, b)
+    return {name: value if np.isfinite(value) else 0.0 for name, value in cues.items()}
+
+
+def _measured(family: Family, a: int, b: int) -> dict[str, float]:
     shared = family.present[a] & family.present[b]
     precision = int(max(family.precision[a], family.precision[b]))
     x, y = family.samples.at(precision, [a, b])
@@ -80,17 +87,15 @@ def measure_cues(family: Family, a: int, b: int) -> dict[str, float]:
     distance = (squared * scale)[moved]
     n, m = family.covered[moved], counts[moved]
     p, c = family.norms[a][moved], family.norms[b][moved]
-    # Damaged weights, whose squares are too large for a float, tell nothing.
-    with np.errstate(over="ignore", invalid="ignore"):
-        forwards = increments(p, c, distance, n, m)
-        backwards = increments(c, p, distance, n, m)
-        # A mean over few layers is hardly one.
-        trust = moved.sum() / (moved.sum() + FEW)
-        for at, name in enumerate(("increment_spread", "increment_zero")):
-            cues[name] = float(trust * np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
-        cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
-        cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
-    return {name: value if np.isfinite(value) else 0.0 for name, value in cues.items()}
+    forwards = increments(p, c, distance, n, m)
+    backwards = increments(c, p, distance, n, m)
+    # A mean over few layers is hardly one.
+    trust = moved.sum() / (moved.sum() + FEW)
+    for at, name in enumerate(("increment_spread", "increment_zero")):
+        cues[name] = float(trust * np.log((backwards[at] + 0.1) / (forwards[at] + 0.1)))
+    cues["growth"] = _growth(x, y, difference, starts, counts, scale, moved)
+    cues["kurtosis"] = _fall(family.kurtosis[a][moved], family.kurtosis[b][moved], 2 * distance / (p + c), n)
+    return cues
 
 
 def _fall(
