@@ -22,6 +22,8 @@ __all__ = ["Vectors", "append_vectors", "read_vectors", "stored_layout", "write_
 
 _PAGE: Final = 4096
 _LONGEST_HEAD: Final = 16 << 20
+_AT_ONCE: Final = 256
+"""Records that are looked at together: so many stay in the processor's cache."""
 _MAGIC: Final = "modelkin vectors 1"
 
 
@@ -43,8 +45,12 @@ def _record(dimensions: int) -> np.dtype[np.void]:
 
 def _checks(records: NDArray[np.void]) -> NDArray[np.uint64]:
     """A sum that a record of zeros or one that was cut short does not have: all of it is read each time."""
-    words = np.frombuffer(records.tobytes(), np.uint64).reshape(len(records), records.itemsize // 8)[:, :-1]
-    return np.asarray(np.add.reduce(words, axis=1, dtype=np.uint64) ^ np.uint64(0x9E3779B97F4A7C15))
+    sums = np.empty(len(records), np.uint64)
+    for first in range(0, len(records), _AT_ONCE):
+        block = np.ascontiguousarray(records[first : first + _AT_ONCE])
+        words = block.view(np.uint64).reshape(len(block), records.itemsize // 8)[:, :-1]
+        sums[first : first + _AT_ONCE] = np.add.reduce(words, axis=1, dtype=np.uint64)
+    return sums ^ np.uint64(0x9E3779B97F4A7C15)
 
 
 def _head(layout: Mapping[str, int]) -> bytes:
@@ -86,13 +92,11 @@ def read_vectors(
     known = np.zeros(len(found), bool)
     if len(model_ids):
         known = (model_ids[at] == found["id"]) & (contents[at] == found["content"]).all(axis=1)
-    rows = np.flatnonzero(known)
-    rows = rows[_checks(found[rows]) == found["check"][rows]]
+    rows = np.flatnonzero(known & (_checks(found) == found["check"]))
     # A record that was damaged once is written again at the end.
     _, first = np.unique(found["id"][rows][::-1], return_index=True)
     rows = rows[::-1][first]
-    chosen = found[rows]
-    return Vectors(chosen["id"].copy(), chosen["content"].copy(), np.ascontiguousarray(chosen["vector"]))
+    return Vectors(found["id"][rows], found["content"][rows], found["vector"][rows])
 
 
 def _records(vectors: Vectors) -> NDArray[np.void]:
