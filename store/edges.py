@@ -36,6 +36,8 @@ def write_edges(
 
     An edge that this same run wrote before (a run resumed after a kill) is replaced, not closed.
     """
+    if not children:
+        return 0, 0
     connection.register("incoming", _table(edges))
     adding, closing = (
         [row[0] for row in connection.execute(query, [list(children)]).fetchall()]

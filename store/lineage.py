@@ -126,6 +126,8 @@ def close_inferred(connection: duckdb.DuckDBPyConnection, run_id: int) -> int:
             "and not exists (from components c where c.model_id = i.inferred_id)"
         ).fetchall()
     ]
+    if not gone:
+        return 0
     _, closed = write_edges(connection, run_id, [], gone)
     connection.execute(
         "delete from inferred where valid_to_run is null and valid_from_run = ? and list_contains(?, inferred_id)",
@@ -142,6 +144,8 @@ def write_merges(
     connection: duckdb.DuckDBPyConnection, run_id: int, merges: Iterable[Merge], children: Collection[int]
 ) -> None:
     """Make `merges` the current merges of `children`, as `write_edges` does for edges."""
+    if not children:
+        return
     wanted: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for merge in merges:
         wanted[merge.child_id].append(asdict(merge))

@@ -25,6 +25,8 @@ PAIRS: Final = pa.schema(
 def replace_pairs(connection: duckdb.DuckDBPyConnection, pairs: Any, models: Collection[int]) -> None:
     """Replace the stored pairs that any of `models` takes part in by an Arrow table of PAIRS; writes only what
     differs."""
+    if not models:
+        return
     connection.register("incoming", pairs)
     connection.execute(
         f"""delete from pairs where (model_a in {LISTED} or model_b in {LISTED}) and not exists (
