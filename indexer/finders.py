@@ -31,7 +31,9 @@ _SPARE: Final = 16
 _VAGUE: Final = 4
 """Times as many as are asked for that can be among the nearest: float64 tells more."""
 _BLOCK: Final = 8_192
+"""Vectors that are compared with at a time,"""
 _ROWS: Final = 64
+"""and those that ask whose lists they enter."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -84,7 +84,7 @@ def listed(
         else:
             lost[pairs[0]] = True
         rows = np.flatnonzero(lost)
-    touched, places = [np.append(rows, gained)], [np.empty((0, width), np.int64)]
+    places = [np.empty((0, width), np.int64)]
     for first in range(0, rows.size, size):
         block = rows[first : first + size]
         places.append(_note(family, records, kept, block, *finder.nearest(block, width, bounds)))
@@ -94,7 +94,7 @@ def listed(
         at, place = np.nonzero(records["near"][block] >= 0)
         ends = np.append(at, np.searchsorted(block, came[0])), np.append(records["near"][block[at], place], came[1])
         places.append(_note(family, records, kept, block, *nearest_among(vectors, block, *ends, width, bounds)))
-    return touched[0], np.concatenate(places)
+    return np.append(rows, gained), np.concatenate(places)
 
 
 def _entered(vectors: NDArray[np.float32], kept: Records, lost: NDArray[np.bool_], bounds: Bounds | None) -> Ints:

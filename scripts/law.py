@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0, help="of the first family; the others follow")
     options = parser.parse_args(arguments)
-    # Damaged weights overflow, as they may.
-    warnings.simplefilter("ignore")
+    # Damaged weights overflow where that is expected, or something is wrong.
+    warnings.simplefilter("error", RuntimeWarning)
     started = time.monotonic()
     seed, failed = options.seed, list[int]()
     while time.monotonic() - started < options.seconds:
