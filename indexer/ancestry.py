@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from indexer.costs import ancestor_costs, floored, parent_costs
 from indexer.cues import CUES
 from indexer.head_start import head_start
-from indexer.mdst import minimum_directed_spanning_forest
 from indexer.prior import Prior
 from indexer.regression import SLANT, adjacency, edge_log_odds, either_way, regress
 from indexer.roots import WEIGHTS, RootedTree, root_features
+from indexer.spanning import spanning_tree
 
 __all__ = ["Ancestry", "Candidates", "alone", "candidates", "recover"]
 
@@ -157,16 +157,16 @@ def candidates(
         others = np.delete(np.arange(n), root)
         margins = costs[np.ix_(others, others)].min(axis=0) - costs[root, others]
         costs[root] -= head_start(margins, float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(n)))
-        return _tree(costs, neighbours, root, certain), costs
+        return spanning_tree(costs, neighbours, root, certain), costs
 
     def judged(root: int) -> tuple[NDArray[np.float64], float]:
         with np.errstate(divide="ignore"):
             spanning = SHARPNESS * np.log(ancestor_costs(distances, root)) + CUE * against
-        first = _tree(spanning, neighbours, root, None)
+        first = spanning_tree(spanning, neighbours, root, None)
         child = np.flatnonzero(first >= 0)
         # A root is judged by the strict order of distances from it: ties would be broken in any root's favour.
         odds = regressed(root, strict=True)
-        parent = _tree(parental(root, odds, 0.0, CANDIDATE_ODDS), neighbours, root, certain)
+        parent = spanning_tree(parental(root, odds, 0.0, CANDIDATE_ODDS), neighbours, root, certain)
         rooted = RootedTree(root, first, float(spanning[first[child], child].sum()), parent, odds)
         child = np.flatnonzero(parent >= 0)
         claimed = float(certain[parent[child], child].sum()) + float(certain[n, root])
@@ -226,33 +226,6 @@ def _candidate_roots(
     age = (against[near, whole[:, None]] - against[whole[:, None], near]).sum(axis=1)
     old = [v for v in whole[np.argsort(-age, kind="stable")] if v not in set(central.tolist())]
     return np.sort(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64)]))
-
-
-def _tree(
-    costs: NDArray[np.float64], neighbours: NDArray[np.int64], root: int, prior: NDArray[np.float64] | None
-) -> NDArray[np.int64]:
-    """n parents: the minimum directed spanning tree over the nearest, cheapest, the root's and the claimed edges."""
-    n, k = neighbours.shape
-    allowed = np.zeros((n, n), bool)
-    allowed[neighbours, np.arange(n)[:, None]] = True
-    allowed[root] = True
-    if n > k + 1:
-        allowed |= _cheapest(costs, k)
-    if prior is not None:
-        allowed |= prior[:n] < 0
-    allowed &= np.isfinite(costs)
-    allowed[:, root] = False
-    head, tail = np.nonzero(allowed.T)
-    return minimum_directed_spanning_forest(n, tail, head, costs[tail, head], np.inf, root=root)
-
-
-def _cheapest(costs: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
-    """n x n: is a cost among the k least of its column, ties to the lower row? Without sorting what is not."""
-    most = np.nan_to_num(np.partition(costs, k - 1, axis=0)[k - 1], nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    chosen = costs < most
-    level = costs == most
-    left = k - chosen.sum(axis=0)
-    return np.asarray(chosen | (level & (np.cumsum(level, axis=0) <= left)))
 
 
 def _parent_chances(costs: NDArray[np.float64], parent: NDArray[np.int64], root: int) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ def fit_linear(
 
 
 def solve(columns: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares of `goal` (m) on the rows of `columns` (k x m), by refined normal equations.
+    """Least squares of `goal` (m, or c x m) on the rows of `columns` (k x m), by refined normal equations: k, or c x k.
 
     A ridge of 1e-12 lets equal columns share; the refinement makes up for it and for the squared condition number.
     """
@@ -87,9 +87,9 @@ def solve(columns: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np
     gram = unit @ unit.T
     gram[np.diag_indices_from(gram)] += 1e-12
     inverse = np.linalg.inv(gram)
-    found = np.zeros(len(columns))
+    found = np.zeros((*goal.shape[:-1], len(columns)))
     for _ in range(3):
-        found += inverse @ (unit @ (goal - found @ unit))
+        found += (goal - found @ unit) @ unit.T @ inverse
     return np.asarray(found / size)
 
 

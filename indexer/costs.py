@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 __all__ = ["PRIVATE", "ancestor_costs", "floored", "parent_costs"]
@@ -31,14 +32,22 @@ def ancestor_costs(squared: NDArray[np.float64], root: int, slant: float = 0.0) 
 
     With a `slant`, a step v - u may have this cosine with u - r before what u has and v has not counts.
     """
-    with np.errstate(invalid="ignore"):
-        private = 0.5 * (squared[:, [root]] + squared - squared[[root], :])
-        private -= slant * np.sqrt(squared * squared[:, [root]])
-    # Infinite is what was not measured: two that both lack a distance to the root cannot be judged by it.
-    costs = squared + PRIVATE * np.where(private > 0.0, private, 0.0)
-    costs[root] = squared[root]
-    np.fill_diagonal(costs, np.inf)
-    return np.asarray(costs)
+    return np.asarray(_ancestor_costs(squared, root, slant))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ancestor_costs(squared: NDArray[np.float64], root: int, slant: float) -> NDArray[np.float64]:
+    n = len(squared)
+    costs = np.empty((n, n))
+    for u in range(n):
+        reach = squared[u, root]
+        for v in range(n):
+            # Infinite is what was not measured: who lacks a distance to the root cannot be judged by it. Without a
+            # slant too, as 0 times infinity is no number, which is not above 0.
+            private = 0.5 * (reach + squared[u, v] - squared[root, v]) - slant * np.sqrt(squared[u, v] * reach)
+            costs[u, v] = squared[u, v] + (PRIVATE * private if private > 0 and u != root else 0.0)
+        costs[u, u] = np.inf
+    return costs
 
 
 def parent_costs(
@@ -53,6 +62,6 @@ def parent_costs(
 
     `of_root` is what the root has ahead of the others. Only differences within a column count.
     """
-    odds = COEFFICIENT * odds + ADJACENCY * adjacent
-    odds[root] += of_root
-    return np.asarray(NEARNESS * np.log(ancestor_costs(distances, root, slant)) - odds)
+    costs = NEARNESS * np.log(ancestor_costs(distances, root, slant)) - (COEFFICIENT * odds + ADJACENCY * adjacent)
+    costs[root] -= of_root
+    return np.asarray(costs)

@@ -78,7 +78,7 @@ def sparse_fit(family: Family, near: Relatives, barred: set[int]) -> Fit | None:
         if len(chosen) > 1:
             basis = family.samples[np.ix_(np.array(chosen[1:]), at)] - family.samples[chosen[0], at]
             basis /= near.units_at(at)
-            columns = columns - np.stack([solve(basis, column) for column in columns]) @ basis
+            columns = columns - solve(basis, columns) @ basis
         size = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1.0)
         chosen.append(left[int(np.argmax(np.abs(columns @ fit.errors) / size))])
     return None

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 __all__ = ["Regression", "adjacency", "edge_log_odds", "either_way", "gram", "partial_correlations", "regress"]
 
@@ -33,6 +34,8 @@ LEAST: Final = -8.0
 SLANT: Final = 0.1
 """Cosine that a step may have with its parent's displacement from the root: weight decay and an optimiser's habits."""
 _RIDGE: Final = 1e-9
+_UNSEEN: Final = 1e6
+"""Most that one model's steps may be lost in another's noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,17 @@ class Regression:
 
 def gram(squared: NDArray[np.float64], root: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Inner products of the rows' differences from the root, from n x n squared distances."""
-    away = squared[root, rows]
-    return np.asarray((away[:, None] + away[None, :] - squared[np.ix_(rows, rows)]) / 2)
+    return np.asarray(_gram(squared, root, rows))
+
+
+@njit(cache=True, nogil=True)
+def _gram(squared: NDArray[np.float64], root: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    away = squared[root][rows]
+    result = np.empty((rows.size, rows.size))
+    for i in range(rows.size):
+        for j in range(rows.size):
+            result[i, j] = (away[i] + away[j] - squared[rows[i], rows[j]]) / 2
+    return result
 
 
 def regress(squared: NDArray[np.float64], root: int) -> Regression:
@@ -69,16 +81,28 @@ def regress(squared: NDArray[np.float64], root: int) -> Regression:
         except np.linalg.LinAlgError:
             ridge *= 100
     diagonal = np.diag(factor)
-    slopes = -solve_triangular(factor / diagonal, np.eye(len(order)), lower=True, unit_diagonal=True)
-    np.fill_diagonal(slopes, 0.0)
-    coefficient = np.zeros((n, n))
-    coefficient[np.ix_(order, order)] = slopes.T
-    coefficient[root, order] = 1 - slopes.sum(axis=1)
+    # In Fortran's order, as LAPACK reads it, this is the transpose, of which the upper triangle counts.
+    inverse = dtrtri((factor / diagonal).T, lower=False, unitdiag=True)[0].T if len(order) else factor
+    coefficient = _slopes(np.ascontiguousarray(inverse), order, root)
     rank = np.empty(n, np.int64)
     rank[root], rank[order] = 0, np.arange(1, n)
     residual = np.zeros(n)
     residual[order] = diagonal**2
     return Regression(coefficient, rank[:, None] < rank[None, :], residual)
+
+
+@njit(cache=True, nogil=True)
+def _slopes(inverse: NDArray[np.float64], order: NDArray[np.int64], root: int) -> NDArray[np.float64]:
+    """Coefficients, from the inverse of the factor (lower triangular, ones on its diagonal) of models in this order."""
+    n = order.size + 1
+    result = np.zeros((n, n))
+    for j in range(n - 1):
+        rest = 1.0
+        for i in range(j):
+            result[order[i], order[j]] = -inverse[j, i]
+            rest += inverse[j, i]
+        result[root, order[j]] = rest
+    return result
 
 
 def edge_log_odds(found: Regression, squared: NDArray[np.float64], root: int) -> NDArray[np.float64]:
@@ -87,27 +111,50 @@ def edge_log_odds(found: Regression, squared: NDArray[np.float64], root: int) ->
 
     Of two that differ by less than can be seen in v, the regression credits the first alone: the second is as good.
     """
-    slope = found.coefficient
-    n = len(slope)
-    off = np.sort(np.where(found.earlier, np.minimum(np.abs(slope), np.abs(slope - 1)), np.inf), axis=1)
-    judged = found.earlier.sum(axis=1)
-    # The median of a row without its infinities; np.nanmedian goes row by row, in Python.
-    rows = np.arange(n)
-    middle = (off[rows, np.maximum(judged - 1, 0) // 2] + off[rows, np.minimum(judged // 2, n - 1)]) / 2
-    spread = np.where(judged >= 3, SPREAD * middle, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        noise = found.residual[None, :] / (np.maximum(found.residual[:, None], 1e-300) * OBSERVATIONS)
-    noise = np.minimum(np.nan_to_num(noise, posinf=1e6), 1e6)
-    blur = spread[:, None] ** 2 + noise
-    odds = _parental(slope, blur)
-    odds = np.where(found.earlier, np.maximum(odds, LEAST), LEAST)
-    odds[root] = 0.0
     order = np.argsort(found.earlier.sum(axis=0), kind="stable")
-    for at, u in enumerate(order[1:], 1):
-        twin = order[:at][np.argmin(squared[u, order[:at]])]
-        unseen = noise[u]
-        odds[u] = np.where(found.earlier[u], (odds[u] + unseen * odds[twin]) / (1 + unseen), LEAST)
-    return np.asarray(odds)
+    return np.asarray(_odds(found.coefficient, order, found.residual, squared, root))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _odds(
+    slope: NDArray[np.float64],
+    order: NDArray[np.int64],
+    residual: NDArray[np.float64],
+    squared: NDArray[np.float64],
+    root: int,
+) -> NDArray[np.float64]:
+    """`edge_log_odds` for models in `order` of their distance from the root."""
+    n = order.size
+    odds = np.full((n, n), LEAST)
+    odds[root] = 0.0
+    off, noise, ratio = np.empty(n), np.empty(n), np.empty(n)
+    for i in range(1, n):
+        u = order[i]
+        judged = n - 1 - i
+        for j in range(i + 1, n):
+            b = slope[u, order[j]]
+            off[j - i - 1] = min(abs(b), abs(b - 1))
+        middle = 0.0
+        if judged >= 3:
+            upper = judged // 2
+            some = np.partition(off[:judged], upper)
+            lower = some[upper] if judged % 2 else some[:upper].max()
+            middle = SPREAD * (lower + some[upper]) / 2
+        unit = max(residual[u], 1e-300) * OBSERVATIONS
+        twin = order[0]
+        for j in range(1, i):
+            if squared[u, order[j]] < squared[u, twin]:
+                twin = order[j]
+        for j in range(i + 1, n):
+            v = order[j]
+            unseen = residual[v] / unit
+            # Not `min` alone, which a NaN would pass.
+            noise[j] = unseen if unseen < _UNSEEN else (_UNSEEN if unseen > 0 else 0.0)
+            ratio[j] = _ratio(slope[u, v], middle * middle + noise[j])
+        for j in range(i + 1, n):
+            v = order[j]
+            odds[u, v] = (max(0.5 * np.log(ratio[j]), LEAST) + noise[j] * odds[twin, v]) / (1 + noise[j])
+    return odds
 
 
 def either_way(
@@ -119,30 +166,45 @@ def either_way(
     more, the order of the two says nothing, and u is regressed on v as well: of its slope b on u follows the other,
     b |u|^2 / (b^2 |u|^2 + |v|^2), lengths being those of what the models nearer to the root leave.
     """
-    reach = squared[root]
-    own = found.residual[:, None]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        explained = found.coefficient**2 * own
-        back = np.nan_to_num(found.coefficient * own / (explained + found.residual[None, :]))
-        slack = 2 * SLANT * np.sqrt(squared * reach[:, None])
-        unordered = np.nan_to_num(1 / (1 + ((reach[None, :] - reach[:, None]) / slack) ** 4))
-    # No better than the way that the order suggests.
-    turned = np.minimum(_parental(back, np.zeros_like(back)), odds)
-    turned = np.maximum(unordered * turned + (1 - unordered) * LEAST, LEAST)
-    earlier = found.earlier.copy()
-    earlier[root] = False
+    order = np.argsort(found.earlier.sum(axis=0), kind="stable")
     result = odds.copy()
-    result.T[earlier] = turned[earlier]
+    _turn(result, odds, found.coefficient, order, found.residual, squared, root)
     return result
 
 
-def _parental(slope: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _tailed(slope - 1, PARENTAL**2 + variance) - _tailed(slope, STRANGE**2 + variance)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _turn(
+    result: NDArray[np.float64],
+    odds: NDArray[np.float64],
+    slope: NDArray[np.float64],
+    order: NDArray[np.int64],
+    residual: NDArray[np.float64],
+    squared: NDArray[np.float64],
+    root: int,
+) -> None:
+    """Put what `either_way` says of those that lie farther into `result`."""
+    n = order.size
+    for i in range(1, n):
+        u = order[i]
+        for j in range(i + 1, n):
+            v = order[j]
+            own = slope[u, v] * residual[u]
+            back = own / (slope[u, v] * own + residual[v])
+            slack = 2 * SLANT * np.sqrt(squared[u, v] * squared[root, u])
+            apart = (squared[root, v] - squared[root, u]) / slack
+            unordered = 1 / (1 + apart**4) if apart < np.inf else 0.0
+            # No better than the way that the order suggests.
+            turned = min(0.5 * np.log(_ratio(back if np.isfinite(back) else 0.0, 0.0)), odds[u, v])
+            result[v, u] = max(unordered * turned + (1 - unordered) * LEAST, LEAST)
 
 
-def _tailed(x: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-density of Student's t with 2 degrees of freedom, up to a constant: training has outliers."""
-    return np.asarray(-1.5 * np.log1p(x**2 / (2 * variance)) - 0.5 * np.log(variance))
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ratio(slope: float, variance: float) -> float:
+    """Square of the odds of a slope about 1 against one about 0, each by Student's t with 2 degrees of freedom, as
+    training has outliers: (1 + x^2 / 2 s)^-3/2 s^-1/2, up to a constant."""
+    near, far = PARENTAL**2 + variance, STRANGE**2 + variance
+    ratio = (1 + slope**2 / (2 * far)) / (1 + (slope - 1) ** 2 / (2 * near))
+    return ratio**3 * (far / near)
 
 
 def partial_correlations(squared: NDArray[np.float64]) -> NDArray[np.float64]:
