@@ -22,7 +22,9 @@ def all_parts(path: Path, known: Known, load: Load, at_once: int = AT_ONCE) -> l
     layout, vectors = _vectors(known, load, at_once)
     write_vectors(path, layout, Vectors(known.ids, known.contents, vectors))
     _, first, copy = np.unique(known.contents, axis=0, return_index=True, return_inverse=True)
-    labels = connect(vectors[first], lambda a, b: related_in(known, first[a], first[b], load, at_once))
+    labels = connect(
+        vectors, lambda a, b: related_in(known, first[a], first[b], load, at_once), list(layout.values()), first
+    )
     members: dict[int, list[int]] = defaultdict(list)
     for model, label in zip(known.ids.tolist(), labels[copy.reshape(-1)].tolist(), strict=True):
         members[label].append(model)
@@ -33,20 +35,21 @@ def _vectors(known: Known, load: Load, at_once: int) -> tuple[dict[str, int], ND
     """(coordinates a tensor, n x D vectors): of a layout that holds what any of the models has."""
     n = len(known.ids)
     layout: dict[str, int] = {}
+    vectors = np.empty((n, 0), np.float32)
     while True:
-        made: list[NDArray[np.float32]] = []
         for first in range(0, n, at_once):
             family = load(known.ids[first : first + at_once].tolist())
             wanted = _merged(layout, layout_of(family))
-            if wanted != layout and made:
-                # Rarely: a tensor that none before had. What was made before has no place for it.
+            if wanted != layout:
                 layout = wanted
-                break
-            layout = wanted
+                vectors = np.empty((n, sum(layout.values())), np.float32)
+                if first:
+                    # Rarely: a tensor that none before had. What was made before has no place for it.
+                    break
             order = np.argsort(family.model_ids, kind="stable")
-            made.append(thinned(family, normalised(family), layout)[order])
+            vectors[first : first + at_once] = thinned(family, normalised(family), layout)[order]
         else:
-            return layout, np.concatenate(made)
+            return layout, vectors
 
 
 def _merged(layout: dict[str, int], other: dict[str, int]) -> dict[str, int]:

@@ -2,70 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
-from indexer.shortlist import nearest_relatives, thinned
+from indexer.shortlist import layout_of, products, thinned, whole
 
-__all__ = ["LIKELY", "NEIGHBOURS", "Related", "are_related", "connect", "find_components"]
+__all__ = ["LIKELY", "ROUNDING", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure"]
 
 Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 """(places a, places b, P each) -> P: are these relatives, by all their samples?"""
 
-NEIGHBOURS = 64
-"""Candidate relatives a model in the first search."""
+LIKELY: Final = RELATED - 0.06
+"""Pairs of at least this correlation by their search vectors are looked at. Their error is 1/32: two that correlate at
+.29, the least of published relatives, are passed over once in ten million, and of strangers three in a million are
+looked at. At half that margin more it would be seven in ten thousand, of which each model of a large architecture has
+hundreds."""
 
-LIKELY = RELATED - 0.1
-"""Pairs of at least this correlation in the thin search are looked at: its error is 1/32, a third of the margin."""
+SURE: Final = 0.5
+"""Pairs of at least this correlation there are relatives, with nothing else asked: ten times their error above RELATED.
+"""
 
-LEAST_SHARED = 0.25
+LEAST_SHARED: Final = 0.25
 """Share of what either of two models has, weighted by sqrt(elements), that both have at least."""
 
-_BLOCK = 1024
+_BLOCK: Final = 2048
+"""Models that are compared with as many at a time."""
+ROUNDING: Final = 1e-4
+"""More than a product of matrices loses of a likeness: up to there, `indexer.shortlist.products` decides."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
-def find_components(family: Family, rows: NDArray[np.float32] | None = None) -> NDArray[np.int64]:
+def find_components(family: Family, rows: NDArray[np.float32] | None = None) -> Ints:
     """`connect` for a family; `rows` is `normalised(family)`, when the caller has it."""
     told = normalised(family) if rows is None else rows
-    return connect(thinned(family, told), lambda a, b: _relatives(family, told, a, b))
+    layout = layout_of(family)
+    vectors = thinned(family, told, layout)
+    return connect(vectors, lambda a, b: _relatives(family, told, a, b), list(layout.values()))
 
 
-def connect(vectors: NDArray[np.float32], related: Related) -> NDArray[np.int64]:
+def connect(
+    vectors: NDArray[np.float32], related: Related, sizes: Sequence[int] | None = None, rows: Ints | None = None
+) -> Ints:
     """Component label of each of n models, numbered by the first member in their order.
 
-    A component is what relatives of relatives reach. `vectors` is n x D (`indexer.shortlist.thinned`); `related` is
-    asked of pairs that these call likely, and only of those that would join two components.
+    A component is what relatives of relatives reach. `vectors` are `indexer.shortlist.thinned`, of the n models or of
+    more, among which they are `rows`; `related` is asked of pairs (of the n) that these call `likely`, and only of
+    those that would join two components. With `sizes`, how many coordinates are of each tensor, pairs that are `sure`
+    are not asked of.
     """
-    n = len(vectors)
-    a, b, likeness, crowded = nearest_relatives(vectors, NEIGHBOURS, LIKELY)
-    labels = _join(np.arange(n), a, b, likeness, related)
-    # A crowd of more than NEIGHBOURS relatives can hide a more distant one from the lists of all its members.
-    hidden = np.flatnonzero(crowded)
-    for first in range(0, hidden.size, _BLOCK):
-        block = hidden[first : first + _BLOCK]
-        likeness = vectors[block] @ vectors.T
-        at, to = np.nonzero((likeness >= LIKELY) & (labels[block][:, None] != labels[None, :]))
-        labels = _join(labels, block[at], to, likeness[at, to], related)
+    rows = np.arange(len(vectors)) if rows is None else rows
+    n = len(rows)
+    complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
+    labels = np.arange(n)
+    for first in range(0, n, _BLOCK):
+        found = [np.empty((2, 0), np.int64)]
+        some = np.ascontiguousarray(vectors[rows[first : first + _BLOCK]])
+        for other in range(first, n, _BLOCK):
+            likeness = some @ vectors[rows[other : other + _BLOCK]].T
+            a, b = _apart(likeness, first, other, labels, complete)
+            found.append(np.stack([a, b]).astype(np.int64))
+        a, b = np.concatenate(found, axis=1)
+        a, b, likeness = likely(vectors, a, b, rows)
+        certain = sure(likeness, complete[a], complete[b])
+        labels = _united(_flat(labels), a[certain], b[certain])
+        labels = _join(labels, a[~certain], b[~certain], likeness[~certain], related)
     _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(first_of.size, np.int64)
     order[np.argsort(first_of)] = np.arange(first_of.size)
     return np.asarray(order[place])
 
 
-def _join(
-    labels: NDArray[np.int64],
-    a: NDArray[np.int64],
-    b: NDArray[np.int64],
-    likeness: NDArray[np.float32],
-    related: Related,
-) -> NDArray[np.int64]:
-    """n labels, the least of those that were joined, after those of P pairs that are related joined their components.
+def likely(vectors: NDArray[np.float32], a: Ints, b: Ints, rows: Ints | None = None) -> tuple[Ints, Ints, Floats]:
+    """(a, b, likeness) of those of P pairs (of `rows` of the vectors) that are like enough to be looked at."""
+    likeness = products(vectors, *((a, b) if rows is None else (rows[a], rows[b])))
+    kept = likeness >= LIKELY
+    return a[kept], b[kept], likeness[kept]
+
+
+def sure(likeness: Floats, complete_a: NDArray[np.bool_], complete_b: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """P: are two as like as no two are by chance, where both have every tensor?"""
+    return np.asarray((likeness >= SURE) & complete_a & complete_b)
+
+
+@njit(cache=True, nogil=True)
+def _apart(
+    likeness: NDArray[np.float32], first: int, other: int, labels: Ints, complete: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(places a, places b): pairs that may be `likely` and are not in one component yet. `likeness` is that of the
+    models from `first` on with those from `other` on. Those that are `sure` are joined in `labels`, where each model's
+    leads to the least of its component.
+    """
+    a, b = np.empty(likeness.size, np.int32), np.empty(likeness.size, np.int32)
+    count = 0
+    for i in range(likeness.shape[0]):
+        u = first + i
+        for j in range(likeness.shape[1]):
+            v = other + j
+            if likeness[i, j] < LIKELY - ROUNDING or v <= u:
+                continue
+            low, high = _least(labels, u), _least(labels, v)
+            if low == high:
+                continue
+            if likeness[i, j] >= SURE + ROUNDING and complete[u] and complete[v]:
+                labels[max(low, high)] = min(low, high)
+            else:
+                a[count], b[count] = u, v
+                count += 1
+    return a[:count].copy(), b[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _least(labels: Ints, at: int) -> int:
+    """Where labels lead from here; shortens the way."""
+    while labels[at] != at:
+        labels[at] = labels[labels[at]]
+        at = labels[at]
+    return at
+
+
+def _flat(labels: Ints) -> Ints:
+    """Each label that which it leads to."""
+    while not np.array_equal(labels, further := labels[labels]):
+        labels = further
+    return labels
+
+
+def _united(labels: Ints, a: Ints, b: Ints) -> Ints:
+    """n labels, the least of those that were joined, after P pairs joined their components."""
+    if not a.size:
+        return labels
+    links = coo_matrix((np.ones(a.size, bool), (labels[a], labels[b])), shape=(len(labels),) * 2)
+    _, joined = connected_components(links, directed=False)
+    _, first = np.unique(joined, return_index=True)
+    return np.asarray(first[joined][labels])
+
+
+def _join(labels: Ints, a: Ints, b: Ints, likeness: Floats, related: Related) -> Ints:
+    """`_united` by those of P pairs that are related.
 
     The likeliest pairs that together would join all are asked first: most of them are related, and most of the rest are
     within one component then. What is left are strangers, every one of which has to be asked.
@@ -77,24 +160,21 @@ def _join(
             break
         asked = _spanning(labels[a], labels[b], likeness, len(labels)) if asked_first else np.arange(a.size)
         found = asked[related(a[asked], b[asked])]
-        links = coo_matrix((np.ones(found.size, bool), (labels[a[found]], labels[b[found]])), shape=(len(labels),) * 2)
-        _, joined = connected_components(links, directed=False)
-        _, first = np.unique(joined, return_index=True)
-        labels = first[joined][labels]
+        labels = _united(labels, a[found], b[found])
         left = np.ones(a.size, bool)
         left[asked] = False
         a, b, likeness = a[left], b[left], likeness[left]
     return labels
 
 
-def _spanning(a: NDArray[np.int64], b: NDArray[np.int64], likeness: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+def _spanning(a: Ints, b: Ints, likeness: Floats, n: int) -> Ints:
     """Which of P pairs of labels are a spanning forest of largest likeness, tree by tree."""
     low, high = np.minimum(a, b), np.maximum(a, b)
     order = np.lexsort((-likeness, high, low))
     keys = low[order] * n + high[order]
     best = order[np.append(True, keys[1:] != keys[:-1])]
     # No pair costs nothing, which would be no pair.
-    costs = csr_matrix((3.0 - likeness[best].astype(np.float64), (low[best], high[best])), shape=(n, n))
+    costs = csr_matrix((3.0 - likeness[best], (low[best], high[best])), shape=(n, n))
     forest = minimum_spanning_tree(costs).tocoo()
     chosen = best[np.searchsorted(low[best] * n + high[best], np.sort(forest.row * np.int64(n) + forest.col))]
     _, tree = connected_components(forest, directed=False)

@@ -14,7 +14,18 @@ from blake3 import blake3
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["SLACK", "Bounds", "Finder", "Flat", "Inverted", "apart", "entering", "finder_of", "nearest_among"]
+__all__ = [
+    "SLACK",
+    "Bounds",
+    "Finder",
+    "Flat",
+    "Inverted",
+    "apart",
+    "entering",
+    "finder_of",
+    "lost_to_rounding",
+    "nearest_among",
+]
 
 SLACK: Final = 0.2
 """Cosine, times two, with its grandparent's side by which a step may lead back towards the root (see `SLANT`)."""
@@ -190,7 +201,7 @@ class Inverted:
         at, place = np.nonzero((found >= 0) & (found != rows[:, None]))
         near, bound = nearest_among(self._vectors, rows, at, found[at, place], k, bounds)
         # Who was not found is at least as far as the last that was, but for rounding.
-        beyond = squared[:, -1] * (1 - _lost(self._vectors.shape[1], 2.0**-24))
+        beyond = squared[:, -1] * (1 - lost_to_rounding(self._vectors.shape[1], 2.0**-24))
         for i in np.flatnonzero((found[:, -1] >= 0) & ~(bound < beyond)).tolist():
             inside = np.concatenate([self._by_cell[self._starts[c] : self._starts[c + 1]] for c in probes[i]])
             inside = inside[inside != rows[i]]
@@ -235,7 +246,7 @@ def entering(vectors: Vectors, rows: Ints, bound: Floats) -> tuple[Ints, Ints, F
 def _between(some: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """b x c: how near and how far from b vectors c others can be, by a product of matrices in their dtype."""
     # Of a sum of D products, of two norms and of a product of two vectors.
-    error = some.dtype.type(_lost(some.shape[1], float(np.finfo(some.dtype).eps) / 2))
+    error = some.dtype.type(lost_to_rounding(some.shape[1], float(np.finfo(some.dtype).eps) / 2))
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
         squared = sizes - 2 * (some @ part.T)
@@ -249,7 +260,7 @@ def _between(some: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     return least, most
 
 
-def _lost(dimensions: int, rounding: float) -> float:
+def lost_to_rounding(dimensions: int, rounding: float) -> float:
     """What a sum of so many products may have lost, as a part of the sizes that go into it."""
     return 2 * (dimensions + 16) * rounding
 

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from indexer.family import Family
 from indexer.memo import Memo
 
-__all__ = ["FRESH", "GONE", "Kept", "Records", "renumbered"]
+__all__ = ["FRESH", "GONE", "NOBODY", "Kept", "Records", "renumbered"]
 
+NOBODY: Final = -1
+"""In a list that holds fewer than it has room for."""
 FRESH: Final = -2
 """All through the list of a row that was not kept."""
 GONE: Final = -3

@@ -15,9 +15,10 @@ from indexer.family import Family
 from indexer.finders import Finder, finder_of
 from indexer.kept_lists import FRESH, Kept, Records
 from indexer.memo import Memo
+from indexer.pruned_lists import pruned_pairs
 from indexer.recall import recall
 from indexer.sparse import Sparse
-from indexer.vicinity import coordinates, listed, nearest_kept, nearest_of, row_of, seen_from
+from indexer.vicinity import coordinates, listed, nearest_of, row_of, seen_from
 
 __all__ = ["LargeMeasured", "between", "measure_large"]
 
@@ -26,7 +27,6 @@ LISTED: Final = 32
 _BLOCK: Final = 256
 _MEASURED: Final = ("correlation", "shared", "equal")
 """What is kept of each listed pair beside its distance."""
-_PRUNED: Final = "pruned near"
 _EIGHT: Final = "eight bits"
 
 Ints = NDArray[np.int64]
@@ -57,8 +57,8 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     vectors = coordinates(tree)
     finder = finder_of(vectors)
     # Lists follow from whom coordinates are seen from, too.
-    told = tree.content_keys[seen_from(tree)].tobytes() + finder.told
-    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), told)
+    told = tree.content_keys[seen_from(tree)].tobytes()
+    kept = Kept(memo, f"near {kind.itemsize}", min(tree.content_hashes), told + finder.told)
     known = kept.read(tree, kind)
     fresh = np.arange(m) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
     if known is not None:
@@ -69,7 +69,7 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     near = nearest_of(records, LISTED)
     held = near >= 0
     a, b = np.repeat(np.arange(m), held.sum(axis=1)), near[held]
-    extra = _in_what_is_kept(tree, vectors, memo)
+    extra = _in_what_is_kept(tree, vectors, memo, told)
     values = {name: (records[name][:, :LISTED][held], getattr(extra, name)) for name in ("squared", *_MEASURED)}
     pairs = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, values.values()))
     squared = Sparse(m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=between(tree))
@@ -104,27 +104,15 @@ def _records(
     return records
 
 
-def _in_what_is_kept(tree: Family, vectors: NDArray[np.float32], memo: Memo) -> Pairs:
+def _in_what_is_kept(tree: Family, vectors: NDArray[np.float32], memo: Memo, told: bytes) -> Pairs:
     """Of each model with many zeros, the pairs with those that are nearest in what is no zero."""
     zeroed = np.flatnonzero(tree.zeros - tree.zeros.min() >= LEAST_ZEROS)
-    a, b = nearest_kept(tree, vectors, zeroed, LISTED)
-    names = ("squared", *_MEASURED)
-    values = np.zeros((len(a), len(names)))
-    ends = np.searchsorted(a, zeroed), np.searchsorted(a, zeroed, side="right")
-    spans = [slice(*span) for span in zip(*ends, strict=True)]
-    new = np.zeros(len(a), bool)
-    for row, span in zip(zeroed.tolist(), spans, strict=True):
-        known = memo.items(_PRUNED, tree.content_hashes[row], 8 * len(names))
-        for at in range(span.start, span.stop):
-            told = known.get(bytes(tree.content_keys[b[at]]))
-            new[at] = told is None
-            if told is not None:
-                values[at] = np.frombuffer(told)
-    found = _measured(tree, a[new], b[new])
-    values[new] = np.stack([getattr(found, name) for name in names], axis=1)
-    for row, span in zip(zeroed.tolist(), spans, strict=True):
-        keys = map(bytes, tree.content_keys[b[span]])
-        memo.keep_items(_PRUNED, tree.content_hashes[row], dict(zip(keys, map(bytes, values[span]), strict=True)))
+
+    def measure(a: Ints, b: Ints) -> Floats:
+        found = _measured(tree, a, b)
+        return np.stack([found.squared, found.correlation, found.shared, found.equal], axis=1)
+
+    a, b, values = pruned_pairs(tree, vectors, zeroed, LISTED, measure, memo, told)
     squared, correlation, shared, equal = values.T
     return Pairs(a, b, squared, np.sqrt(squared / tree.elements.sum()), correlation, shared, equal)
 

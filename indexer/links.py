@@ -7,14 +7,18 @@ a relative of it, and a component falls apart only where the last chain of relat
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.components import LIKELY, Related
+from indexer.components import LIKELY, ROUNDING, Related, likely, sure
+from indexer.shortlist import whole
 
 __all__ = ["join", "pieces"]
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Places a, places b, likeness."""
 
 _BLOCK = 1024
 _MORE = 8
@@ -22,17 +26,31 @@ _MORE = 8
 
 
 def join(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64], related: Related
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    new: NDArray[np.int64],
+    related: Related,
+    sizes: Sequence[int] | None = None,
 ) -> NDArray[np.int64]:
     """n labels after the models at the places `new` joined the components that hold a relative of them.
 
     `vectors` is n x D (`indexer.shortlist.thinned`), `labels` n: equal for models of one component, and for each new
-    model one of its own. Joined components have the least of their labels.
+    model one of its own. Joined components have the least of their labels. With `sizes`, how many coordinates are of
+    each tensor, pairs that are `indexer.components.sure` are not asked of.
     """
     labels = labels.copy()
-    a, b = _likeliest(vectors, new)
+
+    def told(a: NDArray[np.int64], b: NDArray[np.int64], likeness: NDArray[np.float64]) -> NDArray[np.bool_]:
+        holds = np.zeros(a.size, bool)
+        if sizes is not None:
+            holds = sure(likeness, whole(vectors[a], sizes), whole(vectors[b], sizes))
+        if not holds.all():
+            holds[~holds] = related(a[~holds], b[~holds])
+        return holds
+
+    a, b, likeness = _likeliest(vectors, new)
     # Nearly all join the component of their likeliest relative, whose other members need not be looked at then.
-    _merge(labels, a, b, related)
+    _merge(labels, a, b, told(a, b, likeness))
     a, b, likeness = _elsewhere(vectors, labels, new)
     most = 1
     while a.size:
@@ -41,52 +59,41 @@ def join(
         first = np.flatnonzero(np.append(True, (a[1:] != a[:-1]) | (labels[b[1:]] != labels[b[:-1]])))
         place = np.arange(a.size) - np.repeat(first, np.diff(np.append(first, a.size)))
         asked = place < most
-        _merge(labels, a[asked], b[asked], related)
+        _merge(labels, a[asked], b[asked], told(a[asked], b[asked], likeness[asked]))
         left = ~asked & (labels[a] != labels[b])
         a, b, likeness = a[left], b[left], likeness[left]
         most *= _MORE
     return labels
 
 
-def _merge(labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], related: Related) -> None:
+def _merge(labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], holds: NDArray[np.bool_]) -> None:
     """Join in `labels` the components of those pairs that are related."""
-    if not a.size:
-        return
-    found = related(a, b)
-    for u, v in zip(a[found].tolist(), b[found].tolist(), strict=True):
+    for u, v in zip(a[holds].tolist(), b[holds].tolist(), strict=True):
         low, high = sorted((int(labels[u]), int(labels[v])))
         if low != high:
             labels[labels == high] = low
 
 
-def _likeliest(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _likeliest(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> Pairs:
     """Pairs of a new model and the model that it is most like, of those that are like enough."""
-    found = []
+    found = [np.empty((2, 0), np.int64)]
     for first in range(0, len(new), _BLOCK):
         block = new[first : first + _BLOCK]
         likeness = vectors[block] @ vectors.T
         likeness[np.arange(len(block)), block] = -np.inf
-        best = np.argmax(likeness, axis=1)
-        enough = likeness[np.arange(len(block)), best] >= LIKELY
-        found.append(np.stack([block[enough], best[enough]]))
-    pairs = np.concatenate(found, axis=1) if found else np.empty((2, 0), np.int64)
-    return pairs[0], pairs[1]
+        found.append(np.stack([block, np.argmax(likeness, axis=1)]))
+    return likely(vectors, *np.concatenate(found, axis=1))
 
 
-def _elsewhere(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def _elsewhere(vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64]) -> Pairs:
     """All pairs of a new model and one of another component that are like enough, and how like they are."""
-    found = []
+    found = [np.empty((2, 0), np.int64)]
     for first in range(0, len(new), _BLOCK):
         block = new[first : first + _BLOCK]
         likeness = vectors[block] @ vectors.T
-        at, to = np.nonzero((likeness >= LIKELY) & (labels[block][:, None] != labels[None, :]))
-        found.append((block[at], to, likeness[at, to]))
-    if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    a, b, likeness = (np.concatenate(column) for column in zip(*found, strict=True))
-    return a, b, likeness
+        at, to = np.nonzero((likeness >= LIKELY - ROUNDING) & (labels[block][:, None] != labels[None, :]))
+        found.append(np.stack([block[at], to]))
+    return likely(vectors, *np.concatenate(found, axis=1))
 
 
 def pieces(members: Iterable[int], links: Iterable[tuple[int, int]]) -> list[set[int]]:

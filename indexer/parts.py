@@ -95,7 +95,7 @@ def touched_parts(path: Path, known: Known, placed: Placed, load: Load) -> list[
         found = _vectors(path, known, load)
         if found is None:
             return None
-        labels = _with_new(known, labels, new, found, load)
+        labels = _with_new(known, labels, new, *found, load)
         touched |= set(labels[new].tolist())
     members: dict[int, list[int]] = defaultdict(list)
     for at in np.flatnonzero(np.isin(labels, sorted(touched))):
@@ -128,7 +128,7 @@ def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new:
         rows = np.array([place[int(known.ids[at])] for at in np.minimum(a, b)], np.int64)
         return are_related(family, np.full(len(rows), place[0]), rows)
 
-    joined = join(vectors, labels, np.array([len(known.ids)]), related)
+    joined = join(vectors, labels, np.array([len(known.ids)]), related, list(layout.values()))
     return [int(i) for i in known.ids[joined[:-1] == joined[-1]]]
 
 
@@ -210,8 +210,9 @@ def _neighbours(ids: Sequence[int], paths: Sequence[tuple[int, list[int]]]) -> l
     return [*pairs, *pairwise(tops)]
 
 
-def _vectors(path: Path, known: Known, load: Load) -> NDArray[np.float32] | None:
-    """The vectors of all live models, those of new ones made and added to the file; None when the file is no use."""
+def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32], list[int]] | None:
+    """(the vectors of all live models, how many of their coordinates are of each tensor), those of new ones made and
+    added to the file; None when the file is no use."""
     layout = stored_layout(path)
     if layout is None:
         return None
@@ -229,14 +230,16 @@ def _vectors(path: Path, known: Known, load: Load) -> NDArray[np.float32] | None
         at = np.searchsorted(known.ids, family.model_ids)
         values[at] = made
         append_vectors(path, layout, Vectors(family.model_ids, known.contents[at], made))
-    return values
+    return values, list(layout.values())
 
 
-def _with_new(known: Known, labels: Ints, new: Ints, vectors: NDArray[np.float32], load: Load) -> Ints:
+def _with_new(
+    known: Known, labels: Ints, new: Ints, vectors: NDArray[np.float32], sizes: Sequence[int], load: Load
+) -> Ints:
     labels = labels.copy()
     by_content: dict[bytes, int] = {}
     is_new = np.isin(np.arange(len(labels)), new)
     # Placed ones first: a copy joins what it is a copy of.
     for at in [*np.flatnonzero(~is_new).tolist(), *new.tolist()]:
         labels[at] = by_content.setdefault(known.contents[at].tobytes(), int(labels[at]))
-    return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load))
+    return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load), sizes)

@@ -1,4 +1,4 @@
-"""Candidate relatives of every model of an architecture, through FAISS: who is related at all?
+"""Search vectors, by which candidate relatives are found among all models of an architecture: who is related at all?
 
 On normalised samples, for correlations of .2 and above, for which float32 is plenty. Who is nearest within a component
 is another question (`indexer.vicinity`).
@@ -6,19 +6,20 @@ is another question (`indexer.vicinity`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import faiss
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.family import Family
 
-__all__ = ["DIMENSIONS", "layout_of", "nearest_relatives", "thinned"]
+__all__ = ["DIMENSIONS", "layout_of", "products", "thinned", "whole"]
 
 DIMENSIONS: Final = 1024
 """Coordinates a model in the first search: noise of a correlation 1/32."""
+_BLOCK: Final = 4096
 
 
 def layout_of(family: Family) -> dict[str, int]:
@@ -48,19 +49,31 @@ def thinned(family: Family, rows: NDArray[np.float32], layout: Mapping[str, int]
     return np.ascontiguousarray(thin / np.where(size > 0, size, 1.0), np.float32)
 
 
-def nearest_relatives(
-    vectors: NDArray[np.float32], k: int, least: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-    """(a, b, products, crowded): pairs of rows a < b of which one is among the k of largest inner product with the
-    other, of at least `least`; and n, whether all k of a row are, so that there may be more. Exact, by a flat index.
-    """
-    n = len(vectors)
-    k = min(k + 1, n)
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    products, found = index.search(vectors, k)
-    a = np.repeat(np.arange(n), k)
-    b = found.reshape(-1)
-    keep = (b >= 0) & (a != b) & (products.reshape(-1) >= least)
-    pairs, first = np.unique(np.minimum(a, b)[keep] * n + np.maximum(a, b)[keep], return_index=True)
-    return pairs // n, pairs % n, products.reshape(-1)[keep][first], (products[:, -1] >= least) & (k < n)
+def whole(vectors: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.bool_]:
+    """n: whether a vector says something of each tensor, of which it has so many coordinates each. One that does not is
+    of a model that lacks a tensor, or in which one is constant."""
+    starts = np.cumsum([0, *sizes[:-1]])
+    told = [np.logical_or.reduceat(block != 0, starts, axis=1).all(axis=1) for block in _blocks(vectors)]
+    return np.concatenate([np.zeros(0, bool), *told])
+
+
+def _blocks(vectors: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    return (vectors[first : first + _BLOCK] for first in range(0, len(vectors), _BLOCK))
+
+
+def products(vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Inner products of P pairs of rows, summed in one order whatever is asked beside them: a product of matrices goes
+    by their shapes."""
+    return np.asarray(_products(vectors, a, b))
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _products(vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+    out = np.empty(a.size)
+    for p in range(a.size):
+        x, y = vectors[a[p]], vectors[b[p]]
+        total = 0.0
+        for j in range(x.size):
+            total += np.float64(x[j]) * np.float64(y[j])
+        out[p] = total
+    return out

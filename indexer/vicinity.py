@@ -13,7 +13,7 @@ from indexer.family import Family
 from indexer.finders import Bounds, Finder, entering, nearest_among
 from indexer.kept_lists import FRESH, Records
 
-__all__ = ["MOST", "coordinates", "listed", "nearest_kept", "nearest_of", "row_of", "seen_from"]
+__all__ = ["MOST", "coordinates", "listed", "nearest_of", "nonzero", "row_of", "seen_from"]
 
 DIMENSIONS: Final = 1024
 """Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
@@ -131,27 +131,9 @@ def nearest_of(records: Records, k: int) -> Ints:
     return np.where(np.isfinite(squared), near, -1).astype(np.int64)
 
 
-def nearest_kept(family: Family, vectors: NDArray[np.float32], rows: Ints, k: int) -> tuple[Ints, Ints]:
-    """Pairs (one of `rows`, another row): the k nearest of each in the coordinates at which it is not zero.
-
-    What magnitude pruning took away is the same for all its relatives, and more than they differ by.
-    """
-    n = len(vectors)
-    k = min(k, n - 1)
-    kept = _nonzero(family, rows)
-    found = []
-    for first in range(0, len(rows), _BLOCK):
-        at = np.arange(first, min(first + _BLOCK, len(rows)))
-        block, mask = vectors[rows[at]], kept[at]
-        apart = (block**2 * mask).sum(axis=1)[:, None] + mask @ (vectors**2).T - 2 * ((block * mask) @ vectors.T)
-        apart[np.arange(len(at)), rows[at]] = np.inf
-        found.append(np.sort(np.argpartition(apart, k - 1, axis=1)[:, :k], axis=1))
-    return np.repeat(rows, k), np.concatenate(found).reshape(-1) if found else np.empty(0, np.int64)
-
-
-def _nonzero(family: Family, rows: Ints) -> NDArray[np.float32]:
-    """Rows x D: 1 where the coordinate of `coordinates` is no zero of the row."""
-    return np.concatenate([part != 0 for part, _ in _prefixes(family, rows)], axis=1).astype(np.float32)
+def nonzero(family: Family, rows: Ints) -> NDArray[np.bool_]:
+    """Rows x D: where the coordinate of `coordinates` is no zero of the row."""
+    return np.concatenate([part != 0 for part, _ in _prefixes(family, rows)], axis=1)
 
 
 def _prefixes(family: Family, rows: Ints) -> Iterator[tuple[NDArray[np.float64], float]]:

@@ -24,6 +24,8 @@ _PAGE: Final = 4096
 _LONGEST_HEAD: Final = 16 << 20
 _AT_ONCE: Final = 256
 """Records that are looked at together: so many stay in the processor's cache."""
+_WRITTEN: Final = 16_384
+"""Records that are made for writing at a time."""
 _MAGIC: Final = "modelkin vectors 1"
 
 
@@ -123,7 +125,10 @@ def write_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> No
     try:
         with temporary.open("wb") as file:
             file.write(_head(layout))
-            file.write(_records(vectors).tobytes())
+            for first in range(0, len(vectors.model_ids), _WRITTEN):
+                some = slice(first, first + _WRITTEN)
+                part = Vectors(vectors.model_ids[some], vectors.contents[some], vectors.values[some])
+                file.write(_records(part).tobytes())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
