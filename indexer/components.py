@@ -15,7 +15,9 @@ from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
 from indexer.shortlist import layout_of, products, thinned, whole
 
-__all__ = ["LIKELY", "ROUNDING", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure"]
+__all__ = [
+    "FIRM", "LIKELY", "ROUNDING", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure",
+]  # fmt: skip
 
 Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 """(places a, places b, P each) -> P: are these relatives, by all their samples?"""
@@ -29,6 +31,9 @@ hundreds."""
 SURE: Final = 0.5
 """Pairs of at least this correlation there are relatives, with nothing else asked: ten times their error above RELATED.
 """
+
+FIRM: Final = RELATED + 0.15
+"""Two that correlate so much by all their samples are `likely` by their search vectors, whatever these err by."""
 
 LEAST_SHARED: Final = 0.25
 """Share of what either of two models has, weighted by sqrt(elements), that both have at least."""
@@ -181,17 +186,17 @@ def _spanning(a: Ints, b: Ints, likeness: Floats, n: int) -> Ints:
     return np.asarray(chosen[np.argsort(tree[low[chosen]], kind="stable")])
 
 
-def are_related(family: Family, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+def are_related(family: Family, a: Ints, b: Ints, least: float = RELATED) -> NDArray[np.bool_]:
     """P: whether the models of each of P pairs of rows are relatives, by all their samples."""
-    return _relatives(family, normalised(family), a, b)
+    return _relatives(family, normalised(family), a, b, least)
 
 
 def _relatives(
-    family: Family, rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
+    family: Family, rows: NDArray[np.float32], a: Ints, b: Ints, least: float = RELATED
 ) -> NDArray[np.bool_]:
     weights = np.sqrt(family.elements)
     both = (family.present[a] & family.present[b]) @ weights
     either = (family.present[a] | family.present[b]) @ weights
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = correlations(rows, a, b) * weights.sum() / both
-        return np.asarray(np.where(both > LEAST_SHARED * either, mean, 0.0) >= RELATED)
+        return np.asarray(np.where(both > LEAST_SHARED * either, mean, 0.0) >= least)

@@ -108,8 +108,8 @@ def find_derived(
     for b in np.flatnonzero(short).tolist() if not short.all() else []:
         a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
         hung[b] = (a, derivation(family, a, b) or "quantized")
-    nearest = {b: near for b, near in enumerate(_nearest(family, squared)) if b not in hung}
     memo = memo or Memo()
+    nearest = {b: near for b, near in enumerate(_nearest(family, squared, memo)) if b not in hung}
     copies = {b: _Copy(family, b, memo) for b in nearest}
     found: dict[int, tuple[int, str]] = {}
     for _ in range(_ROUNDS):
@@ -123,7 +123,7 @@ def find_derived(
     return found
 
 
-def _nearest(family: Family, squared: Matrix) -> list[list[int]]:
+def _nearest(family: Family, squared: Matrix, memo: Memo) -> list[list[int]]:
     """Of each, the eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros
     first."""
     if isinstance(squared, Sparse):
@@ -134,11 +134,18 @@ def _nearest(family: Family, squared: Matrix) -> list[list[int]]:
     for b in np.flatnonzero(family.zeros - family.zeros.min() >= LEAST_ZEROS).tolist():
         rows, _ = reached(squared, b)
         if family.zeros[b] - family.zeros[rows].min(initial=1.0) >= LEAST_ZEROS:
-            kept = np.flatnonzero(family.samples[b])
-            y = family.samples[b, kept]
-            apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in rows])
-            found[b] += rows[np.lexsort((family.zeros[rows], apart))[:_TRIED]].tolist()
+            keys = family.content_keys[rows].tobytes()
+            places = memo.answer("kept", family.content_hashes[b], keys, lambda: _kept(family, b, rows))  # noqa: B023
+            found[b] += rows[np.frombuffer(places, np.int32)].tolist()
     return found
+
+
+def _kept(family: Family, b: int, rows: NDArray[np.int64]) -> bytes:
+    """Places among some rows, int32, of those nearest in what row b has no zero in, fewest zeros first."""
+    kept = np.flatnonzero(family.samples[b])
+    y = family.samples[b, kept]
+    apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in rows])
+    return np.lexsort((family.zeros[rows], apart))[:_TRIED].astype(np.int32).tobytes()
 
 
 class _Copy:
@@ -148,6 +155,8 @@ class _Copy:
         self._family, self._row, self._memo = family, row, memo
         self._known: dict[tuple[int, bool], str | None] = {}
         self._asked: list[int] = []
+        self._rounds = 0
+        """How often another question was asked: what is remembered is the last answer to each."""
         self._answer: tuple[int, str] | None = None
         self._none: set[bytes] = set()
         """Keys of the rows that it was not computed from."""
@@ -173,7 +182,8 @@ class _Copy:
         content, keys = self._family.content_hashes[self._row], self._family.content_keys[candidates]
         # What follows asks for it, unless it is remembered itself: both are kept.
         self._memo.look("lattice", content, ())
-        kind = "derived again" if self._asked else "derived"
+        kind = f"derived {self._rounds}"
+        self._rounds += 1
         answer = self._memo.answer(kind, content, keys.tobytes(), lambda: self._found(candidates))
         if not answer:
             self._none |= set(map(bytes, keys))

@@ -75,14 +75,14 @@ def _merge(labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
 
 
 def _likeliest(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> Pairs:
-    """Pairs of a new model and the model that it is most like, of those that are like enough."""
-    found = [np.empty((2, 0), np.int64)]
-    for first in range(0, len(new), _BLOCK):
-        block = new[first : first + _BLOCK]
-        likeness = vectors[block] @ vectors.T
-        likeness[np.arange(len(block)), block] = -np.inf
-        found.append(np.stack([block, np.argmax(likeness, axis=1)]))
-    return likely(vectors, *np.concatenate(found, axis=1))
+    """Pairs of a new model and the model that it is most like (FAISS, exact), of those that are like enough."""
+    import faiss
+
+    _, found = faiss.knn(vectors[new], vectors, 2, metric=faiss.METRIC_INNER_PRODUCT)
+    # One of the two is another than itself; of a vector that is not finite there may be none.
+    other = np.where(found[:, 0] == new, found[:, 1], found[:, 0])
+    there = (other >= 0) & (other != new)
+    return likely(vectors, new[there], other[there])
 
 
 def _elsewhere(vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64]) -> Pairs:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.components import LEAST_SHARED, are_related
+from indexer.components import FIRM, LEAST_SHARED, are_related
 from indexer.distance import RELATED, normalised
 from indexer.family import Family
 from indexer.links import join, pieces
@@ -140,8 +140,10 @@ def how_many(ids: Sequence[int], load: Load) -> int:
     return max(AT_ONCE, HELD * len(few) // max(1, few.samples.held.nbytes))
 
 
-def related_in(known: Known, a: Ints, b: Ints, load: Load, at_once: int = AT_ONCE) -> NDArray[np.bool_]:
-    """P: whether the models at P pairs of places in `known` are related; so many of them are loaded at once."""
+def related_in(
+    known: Known, a: Ints, b: Ints, load: Load, at_once: int = AT_ONCE, least: float = RELATED
+) -> NDArray[np.bool_]:
+    """P: whether the models at P pairs of places in `known` correlate by `least`; so many are loaded at once."""
     found = np.zeros(len(a), bool)
     places = np.unique(np.concatenate([a, b]))
     half = max(1, at_once if places.size <= at_once else at_once // 2)
@@ -154,7 +156,7 @@ def related_in(known: Known, a: Ints, b: Ints, load: Load, at_once: int = AT_ONC
         place = np.empty(len(family), np.int64)
         place[np.searchsorted(known.ids[asked], family.model_ids)] = np.arange(len(family))
         ends = place[np.searchsorted(asked, a[some])], place[np.searchsorted(asked, b[some])]
-        found[some] = are_related(family, *ends)
+        found[some] = are_related(family, *ends, least)
     return found
 
 
@@ -177,9 +179,9 @@ def _without_gone(known: Known, placed: Placed, load: Load) -> tuple[Ints, set[i
 
 def _fallen(known: Known, at: Ints, placed: Placed, load: Load) -> list[set[int]]:
     """The parts of a component some of whose members are gone: one, if stored pairs, equal contents or relatives along
-    the tree still hold it together; else as all pairs of its members say."""
+    the tree still hold it firmly together; else as all pairs of its members say."""
     ids = known.ids[at].tolist()
-    told = [(a, b) for a, b, like, both in placed.links(ids) if like >= RELATED and both > LEAST_SHARED]
+    told = [(a, b) for a, b, like, both in placed.links(ids) if like >= FIRM and both > LEAST_SHARED]
     first: dict[bytes, int] = {}
     for i, content in zip(ids, known.contents[at], strict=True):
         told.append((first.setdefault(content.tobytes(), i), i))
@@ -189,7 +191,7 @@ def _fallen(known: Known, at: Ints, placed: Placed, load: Load) -> list[set[int]
         group = {i: number for number, part in enumerate(parts) for i in part}
         likely = [(a, b) for a, b in _neighbours(ids, placed.paths(ids)) if group[a] != group[b]]
         a, b = np.searchsorted(known.ids, np.array(likely, np.int64).reshape(-1, 2)).T
-        related = related_in(known, a, b, load) if likely else np.zeros(0, bool)
+        related = related_in(known, a, b, load, least=FIRM) if likely else np.zeros(0, bool)
         parts = pieces(ids, [*told, *(pair for pair, holds in zip(likely, related.tolist(), strict=True) if holds)])
     if len(parts) == 1:
         return parts
