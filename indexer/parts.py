@@ -84,12 +84,14 @@ def known_models(ids: Ints, contents: Sequence[str], roots: Ints) -> Known:
 
 
 def touched_parts(path: Path, known: Known, placed: Placed, load: Load) -> list[list[int]] | None:
-    """Ids of the members of each component that has to be solved again; None when all have to be looked at, because the
-    file of search vectors at `path` is missing or of another layout.
+    """Ids of the members of each component that has to be solved again; None when all have to be looked at: most are
+    new, or the file of search vectors at `path` is missing or of another layout.
 
     A component is touched when a model joined or left it, when it fell apart, or when it is stale.
     """
     new = np.flatnonzero(known.roots == 0)
+    if 2 * new.size > len(known.ids) > _FEW:
+        return None
     labels, touched = _without_gone(known, placed, load)
     if new.size:
         found = _vectors(path, known, load)

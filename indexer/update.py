@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Final, Literal
 
@@ -18,9 +19,9 @@ from indexer.all_parts import all_parts
 from indexer.family import Family
 from indexer.memo import SOLVER_VERSION, Answers
 from indexer.paper import solve_paper
-from indexer.parts import Known, Placed, how_many, known_models, touched_parts, vectors_path
+from indexer.parts import Placed, how_many, known_models, touched_parts, vectors_path
 from indexer.reading import Reader, load_metadata
-from indexer.solve import Component
+from indexer.trees import Solved, changed, model_trees, reasons
 from indexer.workers import Task, Workers, seldom_collected, solve_all
 from store.edges import write_edges
 from store.lineage import (
@@ -33,7 +34,7 @@ from store.lineage import (
 )
 from store.memory import forget, recall, record_touched, remember
 from store.pairs import PAIRS, replace_pairs
-from store.places import gone_models, placed_models, stale_roots, stored_links, stored_paths
+from store.places import gone_models, mark_stale, placed_models, stale_roots, stored_links, stored_paths
 from store.progress import Progress
 from store.writer import GraphWriter
 
@@ -82,12 +83,14 @@ def update(
         "mode": mode, "use_metadata": _TEXT[allowed], "inferred": _TEXT[infer], "solver": str(SOLVER_VERSION)
     }  # fmt: skip
     everything = any(setting(c, key) != value for key, value in chosen.items())
-    if everything:
-        # Of a run that is killed halfway nothing may stay: the next one, however it is called, solves everything.
+    if everything and setting(c, "solving") != json.dumps(chosen):
+        # Of a run that is killed halfway nothing may stay that was solved otherwise, however the next one is called.
         with writer.transaction():
-            c.executemany("insert or replace into settings values (?, ?)", [*({**chosen, "mode": ""}.items())])
+            told = {**chosen, "mode": "", "solving": json.dumps(chosen)}
+            c.executemany("insert or replace into settings values (?, ?)", [*told.items()])
+            mark_stale(c)
     gone = gone_models(c)
-    architectures = _touched(c, {architecture for *_, architecture in gone}, everything)
+    architectures = _touched(c, {architecture for *_, architecture in gone})
 
     touched = added = closed = 0
     recalls: list[float] = []
@@ -96,11 +99,11 @@ def update(
         for architecture in architectures:
             left = {model: root for model, root, of in gone if of == architecture}
             # BLAS on a thread each gains nothing on small matrices, and loses most of its time to waiting.
-            with writer.transaction(), threadpool_limits(1, "blas"):
-                counts = _update_architecture(
+            with threadpool_limits(1, "blas"):
+                for counts in _update_architecture(
                     writer, architecture, chosen, left, everything, recalls, workers, progress
-                )
-            touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
+                ):
+                    touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
             progress.advance(1, architecture)
     with writer.transaction():
         ids = [model for model, *_ in gone]
@@ -112,6 +115,7 @@ def update(
         if gone:
             forget(c)
         c.execute("update settings set value = ? where key = 'mode'", [mode])
+        c.execute("delete from settings where key = 'solving'")
     progress.finish()
     return UpdateReport(touched, added, closed, monotonic() - started, min(recalls, default=None))
 
@@ -121,12 +125,11 @@ def _last_source(connection: duckdb.DuckDBPyConnection) -> str:
     return row[0] or "" if row else ""
 
 
-def _touched(connection: duckdb.DuckDBPyConnection, left: set[str], everything: bool) -> list[str]:
-    """Architectures with a model that came, went or was corrected since the last update."""
+def _touched(connection: duckdb.DuckDBPyConnection, left: set[str]) -> list[str]:
+    """Architectures with a model that came, went or was corrected since the last update, or with a stale tree."""
     rows = connection.execute(
         """select distinct m.architecture from live_models m left join components c using (model_id)
-           where ? or c.model_id is null or c.stale""",
-        [everything],
+           where c.model_id is null or c.stale"""
     ).fetchall()
     return sorted(left | {row[0] for row in rows})
 
@@ -140,12 +143,15 @@ def _update_architecture(
     recalls: list[float],
     workers: Workers,
     progress: Progress,
-) -> tuple[int, int, int]:
-    """Solve the touched components of an architecture; (touched, edges added, closed). Notes recalls of large ones."""
+) -> Iterator[tuple[int, int, int]]:
+    """Solve the touched components of an architecture; (touched, edges added, closed) of one batch after the other.
+
+    Each is committed: a run that goes on after a kill finds them solved. Notes recalls of large components.
+    """
     c = writer.connection
     ids, contents, roots = placed_models(c, architecture)
     if not len(ids):
-        return 0, 0, 0
+        return
     known = known_models(ids, contents, roots)
     read = Reader(c, writer.folder.path, architecture)
     path = vectors_path(writer.folder.path, architecture)
@@ -154,17 +160,39 @@ def _update_architecture(
     parts = None if everything or paper else touched_parts(path, known, placed, read)
     at_once = how_many(known.ids.tolist() if parts is None else [i for part in parts for i in part], read)
     if parts is None:
-        parts = all_parts(path, known, read, at_once)
-        parts = parts if everything or paper else [part for part in parts if _changed(part, known, placed.stale)]
-    found: list[tuple[list[int], Component]] = []
+        with threadpool_limits(workers.count, "blas"):
+            parts = all_parts(path, known, read, at_once)
+        parts = parts if paper else changed(parts, known, placed)
     if paper:
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
         family = read(known.ids.tolist())
-        found = [(family.model_ids[rows].tolist(), tree) for rows, tree in solve_paper(family, clusters=len(parts))]
+        trees = solve_paper(family, clusters=len(parts))
+        batches: Iterable[Callable[[], list[Solved]]] = [
+            lambda: [(family.model_ids[rows].tolist(), tree) for rows, tree in trees]
+        ]
     else:
-        for batch in batched(parts, at_once):
-            found += _solve(c, architecture, batch, chosen, read, workers, progress)
-    recalls += [component.recall for _, component in found if component.recall is not None]
+        some = list(batched(parts, at_once))
+        if len(some) > 1:
+            # Whatever a batch leaves of a tree that fell apart is solved by the next run if this one ends early.
+            with writer.transaction():
+                mark_stale(c, [i for part in parts for i in part])
+        batches = (partial(_solve, c, architecture, batch, chosen, read, workers, progress) for batch in some)
+    inferred: set[int] = set()
+    for solve in batches:
+        with writer.transaction():
+            found = solve()
+            recalls += [component.recall for _, component in found if component.recall is not None]
+            added, closed = _write(writer, found, inferred)
+            record_touched(c, writer.run_id, reasons(known, placed, found, everything))
+        yield len(found), added, closed
+
+
+def _write(writer: GraphWriter, found: Sequence[Solved], placed: set[int]) -> tuple[int, int]:
+    """Put what was found of some components in place of what is stored of their members; edges (added, closed).
+
+    `placed` are the inferred ancestors that were written before; those of these are added to them.
+    """
+    c = writer.connection
     members = [i for part, _ in found for i in part]
     inferred = [node for _, component in found for node in component.inferred]
     # All components in one go: each of these reads what the whole graph holds now.
@@ -177,14 +205,13 @@ def _update_architecture(
     )
     write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], members)
     replace_pairs(c, pa.concat_tables([PAIRS.empty_table(), *(component.pairs for _, component in found)]), members)
-    trees = []
     stages: dict[int, str] = {}
     for rows, component in found:
-        trees += _trees(rows, component)
         stages |= zip(rows, component.stages, strict=False)
-    replace_components(c, trees, [], stages)
-    record_touched(c, writer.run_id, _reasons(known, placed, trees, everything))
-    return len(found), added, closed
+    trees = [tree for part, component in found for tree in model_trees(part, component)]
+    replace_components(c, trees, [], stages, placed)
+    placed |= {node.inferred_id for node in inferred}
+    return added, closed
 
 
 def _solve(
@@ -195,7 +222,7 @@ def _solve(
     read: Reader,
     workers: Workers,
     progress: Progress,
-) -> list[tuple[list[int], Component]]:
+) -> list[Solved]:
     """(members by name, component) of each of these parts."""
     wanted = [model for part in parts for model in part]
     family = read(wanted)
@@ -239,42 +266,3 @@ def _parted(family: Family, parts: Sequence[NDArray[np.int64]], answers: Answers
     for key, answer in answers.items():
         parted[place[key[0]]][key] = answer
     return iter(parted)
-
-
-def _changed(part: Sequence[int], known: Known, stale: frozenset[int]) -> bool:
-    """Is this component's set of members another one than what is stored, or what is known of them?"""
-    ids = np.sort(part)
-    roots = known.roots[np.searchsorted(known.ids, ids)]
-    whole = known.ids[known.roots == roots[0]]
-    return roots[0] == 0 or roots[0] in stale or not np.array_equal(whole, ids)
-
-
-def _reasons(
-    known: Known, placed: Placed, trees: Iterable[tuple[list[int], dict[int, int]]], everything: bool
-) -> Iterator[tuple[int, int, int, int, str]]:
-    """(root, members, arrived, gone, reason) of each tree that was solved again."""
-    lost = Counter(placed.gone.values())
-    for members, above in trees:
-        roots = known.roots[np.searchsorted(known.ids, members)]
-        arrived, gone = int((roots == 0).sum()), sum(lost[root] for root in set(roots.tolist()))
-        said = [word for word, count in (("arrived", arrived), ("gone", gone)) if count] or ["dates"]
-        root = members[0]
-        while root in above:
-            root = above[root]
-        yield root, len(members), arrived, gone, "settings" if everything else " and ".join(said)
-
-
-def _trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[int, int]]]:
-    """Model Trees of a component: one in default mode, as many as there are roots in paper mode."""
-    parent = {edge.child_id: edge.parent_id for edge in component.edges}
-    members: dict[int, list[int]] = defaultdict(list)
-    above: dict[int, dict[int, int]] = defaultdict(dict)
-    for i in [*ids, *(node.inferred_id for node in component.inferred)]:
-        root = i
-        while root in parent:
-            root = parent[root]
-        if i in parent:
-            above[root][i] = parent[i]
-        if i > 0:
-            members[root].append(i)
-    return [(rows, above[root]) for root, rows in members.items()]

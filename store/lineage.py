@@ -179,10 +179,12 @@ def replace_components(
     trees: Iterable[tuple[Sequence[int], dict[int, int]]],
     gone: Collection[int],
     stages: Mapping[int, str] | None = None,
+    keep: Collection[int] = (),
 ) -> None:
     """Write the components of `trees`, each (model ids, child -> parent), and forget the models of `gone`.
 
-    Inferred ancestors stand among the children and parents only.
+    Inferred ancestors stand among the children and parents only. Those to `keep` were placed with what another tree has
+    become, of which some of these models were.
     """
     rows: list[dict[str, Any]] = []
     for members, parent in trees:
@@ -203,8 +205,9 @@ def replace_components(
     # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
     connection.execute(
         f"delete from components where model_id in {LISTED} "
-        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {LISTED}))",
-        [[*gone, *placed], placed],
+        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {LISTED}) "
+        f"and model_id not in {LISTED})",
+        [[*gone, *placed], placed, list(keep)],
     )
     _insert(connection, "components", rows)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from store.ids import LISTED
 
-__all__ = ["gone_models", "placed_models", "stale_roots", "stored_links", "stored_paths"]
+__all__ = ["gone_models", "mark_stale", "placed_models", "stale_roots", "stored_links", "stored_paths"]
 
 
 def placed_models(
@@ -48,6 +48,15 @@ def stored_paths(connection: duckdb.DuckDBPyConnection, models: Collection[int])
     return connection.execute(
         f"select model_id, path from components where model_id in {LISTED} order by model_id", [list(models)]
     ).fetchall()
+
+
+def mark_stale(connection: duckdb.DuckDBPyConnection, models: Collection[int] | None = None) -> None:
+    """Have the trees of these models, or all, solved again by whatever update comes next."""
+    some, given = "", []
+    if models is not None:
+        some = f"where root_id in (select root_id from components where model_id in {LISTED})"
+        given = [list(models)]
+    connection.execute(f"update components set stale = true {some}", given)
 
 
 def stale_roots(connection: duckdb.DuckDBPyConnection) -> frozenset[int]:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crawl.folder import FolderSource
+from indexer import update as updating
 from indexer.family import Family
 from indexer.solve import split
 from indexer.update import update
@@ -197,6 +198,46 @@ def test_what_is_left_is_held_together_by_its_tree(
     index(source, tmp_path / "graph")
     index(source, tmp_path / "afresh")
     assert compared == []
+    assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
+
+
+def test_a_model_goes_while_the_search_vectors_are_lost(everything: Path, tmp_path: Path) -> None:
+    """All components are looked at then; the one that lost a model has no member that another tree has."""
+    source = tmp_path / "source"
+    shutil.copytree(everything, source)
+    index(source, tmp_path / "graph")
+    shutil.rmtree(source / "d" / "c0")
+    shutil.rmtree(tmp_path / "graph" / "shortlist")
+    index(source, tmp_path / "graph")
+    index(source, tmp_path / "afresh")
+    assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
+
+
+def test_what_was_solved_before_a_run_broke_off_is_not_solved_again(
+    everything: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of components at a time is committed; the next run goes on with the rest."""
+    monkeypatch.setattr("indexer.update.how_many", lambda *_: 6)
+    solve = updating._solve
+    solved: list[list[int]] = []
+
+    def breaks(*arguments: Any) -> Any:
+        if len(solved) == 2:
+            raise KeyboardInterrupt
+        solved.append(sorted(i for part in arguments[2] for i in part))
+        return solve(*arguments)
+
+    monkeypatch.setattr("indexer.update._solve", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        index(everything, tmp_path / "graph")
+    first = [i for part in solved for i in part]
+    solved[:] = [[]] * 3
+    index(everything, tmp_path / "graph")
+    rest = [i for part in solved for i in part]
+    assert first
+    assert rest
+    assert len(first) + len(rest) == len(set(first + rest)) == len(NAMES)
+    index(everything, tmp_path / "afresh")
     assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
 
 
