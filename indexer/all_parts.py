@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,21 @@ from store.vectors import Vectors, write_vectors
 __all__ = ["all_parts"]
 
 
-def all_parts(path: Path, known: Known, load: Load, at_once: int = AT_ONCE) -> list[list[int]]:
-    """Ids of the members of each component, by the least id of each; writes the file of search vectors at `path`."""
+def all_parts(
+    path: Path, known: Known, load: Load, at_once: int = AT_ONCE, say: Callable[[str], None] = lambda _: None
+) -> list[list[int]]:
+    """Ids of the members of each component, by the least id of each; writes the file of search vectors at `path`.
+
+    `say` is told how far it is."""
     layout, vectors = _vectors(known, load, at_once)
     write_vectors(path, layout, Vectors(known.ids, known.contents, vectors))
     _, first, copy = np.unique(known.contents, axis=0, return_index=True, return_inverse=True)
     labels = connect(
-        vectors, lambda a, b: related_in(known, first[a], first[b], load, at_once), list(layout.values()), first
+        vectors,
+        lambda a, b: related_in(known, first[a], first[b], load, at_once),
+        list(layout.values()),
+        first,
+        lambda done: say(f"{done:,} of {len(first):,} models compared"),
     )
     members: dict[int, list[int]] = defaultdict(list)
     for model, label in zip(known.ids.tolist(), labels[copy.reshape(-1)].tolist(), strict=True):

@@ -56,14 +56,18 @@ def find_components(family: Family, rows: NDArray[np.float32] | None = None) -> 
 
 
 def connect(
-    vectors: NDArray[np.float32], related: Related, sizes: Sequence[int] | None = None, rows: Ints | None = None
+    vectors: NDArray[np.float32],
+    related: Related,
+    sizes: Sequence[int] | None = None,
+    rows: Ints | None = None,
+    done: Callable[[int], None] = lambda _: None,
 ) -> Ints:
     """Component label of each of n models, numbered by the first member in their order.
 
     A component is what relatives of relatives reach. `vectors` are `indexer.shortlist.thinned`, of the n models or of
     more, among which they are `rows`; `related` is asked of pairs (of the n) that these call `likely`, and only of
     those that would join two components. With `sizes`, how many coordinates are of each tensor, pairs that are `sure`
-    are not asked of.
+    are not asked of. `done` is told how many models have been compared with all.
     """
     rows = np.arange(len(vectors)) if rows is None else rows
     n = len(rows)
@@ -81,6 +85,7 @@ def connect(
         certain = sure(likeness, complete[a], complete[b])
         labels = _united(_flat(labels), a[certain], b[certain])
         labels = _join(labels, a[~certain], b[~certain], likeness[~certain], related)
+        done(min(first + _BLOCK, n))
     _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(first_of.size, np.int64)
     order[np.argsort(first_of)] = np.arange(first_of.size)

@@ -161,7 +161,7 @@ def _update_architecture(
     at_once = how_many(known.ids.tolist() if parts is None else [i for part in parts for i in part], read)
     if parts is None:
         with threadpool_limits(workers.count, "blas"):
-            parts = all_parts(path, known, read, at_once)
+            parts = all_parts(path, known, read, at_once, lambda done: progress.advance(0, done))
         parts = parts if paper else changed(parts, known, placed)
     if paper:
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
