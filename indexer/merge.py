@@ -17,10 +17,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.combination import Combination, Fit
+from indexer.combination import Combination
 from indexer.family import Family
 from indexer.layered import layered_merge
-from indexer.linear import convex_fit, fit_row, holds, sparse_fit
+from indexer.linear_merges import FITS, linear_merges
 from indexer.links import pieces
 from indexer.masked import masked_merge
 from indexer.memo import Memo
@@ -32,13 +32,6 @@ __all__ = ["find_merges"]
 
 _CENTRAL: Final = 6
 """So many most central models, among which a base is likely, are candidates of all others."""
-_SQUARE: Final = 0.05
-"""Cosines that differ by less say nothing."""
-_CONVEX: Final = 0.97
-_TASK: Final = 0.9
-_EITHER: Final = 0.5
-"""Confidences: one of several lies between the others; a base and what was added to it, which other models tell
-apart; the same where none does."""
 
 
 def find_merges(
@@ -143,7 +136,7 @@ def _groups(squared: Matrix, dependent: dict[int, Relatives]) -> list[dict[int, 
 def _remembered_merges(
     family: Family, squared: Matrix, group: dict[int, Relatives], memo: Memo
 ) -> dict[int, Combination]:
-    """`_linear_merges` of a group."""
+    """`linear_merges` of a group."""
     seen = {row for each in group for row in reached(squared, each)[0].tolist()}
     rows = np.array(sorted(seen | group.keys() | {c for near in group.values() for c in near.candidates.tolist()}))
     places = {int(row): at for at, row in enumerate(rows)}
@@ -151,7 +144,12 @@ def _remembered_merges(
     around = json.dumps([[places[row] for row in reached(squared, each)[0].tolist()] for each in group])
     asked = family.content_keys[rows].tobytes() + f"{shape}{around}".encode()
     first = family.content_hashes[min(group)]
-    answer = memo.answer("linear", first, asked, lambda: _told(_linear_merges(family, squared, group), rows))
+    digest, answer = memo.look("linear", first, asked)
+    if answer is None:
+        answer = memo.keep("linear", first, digest, _told(linear_merges(family, squared, group, memo), rows))
+    else:
+        for row in group:
+            memo.hold_on(FITS, family.content_hashes[row])
     return _heard(answer, -1, rows)
 
 
@@ -164,112 +162,3 @@ def _above(found: dict[int, Combination], row: int) -> set[int]:
         seen.update(more)
         ahead += more
     return seen
-
-
-def _linear_merges(family: Family, squared: Matrix, dependent: dict[int, Relatives]) -> dict[int, Combination]:
-    """Which of the rows that the others explain are merges, and of what."""
-    between = {row for row, near in dependent.items() if convex_fit(family, near, set()) is not None}
-    found: dict[int, Combination] = {}
-    found.update(_settle(family, {row: dependent[row] for row in sorted(between)}, between))
-    taken = set(between)
-    fits: dict[int, Fit | None] = {}
-    while True:
-        for row in sorted(dependent.keys() - taken):
-            known = fits.get(row)
-            if row not in fits or (known is not None and taken & set(known.parents)):
-                fits[row] = sparse_fit(family, dependent[row], taken)
-        circuits = {frozenset((row, *fit.parents)) for row, fit in fits.items() if fit is not None and row not in taken}
-        told = (
-            _corner(family, squared, dependent, circuit, taken)
-            for circuit in sorted(circuits, key=lambda c: (len(c), sorted(c)))
-        )
-        chosen = next((each for each in told if each is not None), None)
-        if chosen is None:
-            break
-        found[chosen[0]] = chosen[1]
-        taken.add(chosen[0])
-    for row, merge in list(found.items()):
-        # What lies between a base and another merge of it was more likely made of the same parts.
-        if taken & set(merge.sources):
-            fit = convex_fit(family, dependent[row], taken) or sparse_fit(family, dependent[row], taken)
-            if fit is not None and (min(fit.coefficients) > 0 or _base_of(fit) is not None):
-                found[row] = _combination(fit, _TASK if min(fit.coefficients) < 0 else _CONVEX)
-    return found
-
-
-def _settle(family: Family, between: dict[int, Relatives], merges: set[int]) -> dict[int, Combination]:
-    """Merges of models that are none first, then merges of those."""
-    found: dict[int, Combination] = {}
-    barred = set(merges)
-    while True:
-        settled = {}
-        for row, near in between.items():
-            fit = None if row in found else convex_fit(family, near, barred)
-            if fit is not None:
-                settled[row] = _combination(fit, _CONVEX)
-        if not settled:
-            return found
-        found |= settled
-        barred -= settled.keys()
-
-
-def _combination(fit: Fit, confidence: float) -> Combination:
-    base = _base_of(fit)
-    order = sorted(range(len(fit.parents)), key=lambda i: (-fit.coefficients[i], fit.parents[i]))
-    order = [i for i in order if fit.parents[i] != base]
-    return Combination(
-        tuple(fit.parents[i] for i in order),
-        tuple(fit.coefficients[i] for i in order),
-        "linear" if base is None else "task_arithmetic",
-        confidence,
-        base,
-    )
-
-
-def _base_of(fit: Fit) -> int | None:
-    """The one parent with a negative coefficient, from which the others were taken off; None when that is no story."""
-    negative = [i for i, c in enumerate(fit.coefficients) if c < 0]
-    added = [c for c in fit.coefficients if c > 0]
-    return fit.parents[negative[0]] if len(negative) == 1 and len(added) >= 2 and max(added) <= 1.05 else None
-
-
-def _corner(
-    family: Family,
-    squared: Matrix,
-    dependent: dict[int, Relatives],
-    circuit: frozenset[int],
-    taken: set[int],
-) -> tuple[int, Combination] | None:
-    """Which row of a dependent set is a base plus what was added to it.
-
-    Models trained from the base move independently, so seen from it they lie at right angles; seen from the merge they
-    lie apart. Where both fit, as in a rectangle, the merge is the corner that no other model is attached to.
-    """
-    stories = []
-    for row in sorted(circuit & dependent.keys()):
-        fit = fit_row(family, dependent[row], tuple(sorted(circuit - {row})))
-        base = _base_of(fit)
-        if base is not None and holds(family, dependent[row], fit):
-            stories.append((_narrowest(squared, base, circuit - {row, base}), row, fit))
-    if not stories:
-        return None
-    square = max(cosine for cosine, _, _ in stories)
-    stories = [story for story in stories if story[0] >= square - _SQUARE]
-    outside = np.setdiff1d(np.arange(len(squared)), [*circuit, *taken])
-    far = {row: float(np.sqrt(squared[row][outside].min(initial=np.inf))) for _, row, _ in stories}
-    far = {row: away if outside.size else 0.0 for row, away in far.items()}
-    _, row, fit = max(stories, key=lambda story: (far[story[1]], -story[1]))
-    others = [far[each] for _, each, _ in stories if each != row]
-    clear = not others or (outside.size > 0 and far[row] > 1.05 * max(others))
-    return row, _combination(fit, _TASK if clear else _EITHER)
-
-
-def _narrowest(squared: Matrix, base: int, rows: frozenset[int]) -> float:
-    """Least cosine between two of the rows as seen from the base, 0 where none is negative."""
-    least = 0.0
-    for a in rows:
-        for b in rows:
-            if a < b and squared[base, a] > 0 and squared[base, b] > 0:
-                inner = (squared[base, a] + squared[base, b] - squared[a, b]) / 2
-                least = min(least, float(inner / np.sqrt(squared[base, a] * squared[base, b])))
-    return least
