@@ -159,7 +159,8 @@ def _loosened(tree: _Tree) -> NDArray[np.int64]:
             with np.errstate(invalid="ignore"):
                 # No number where two were not measured, and then no word against the parent.
                 pendant = (distances[p, c] + distances[p, up] - distances[up, c]) / 2
-            if not pendant > TOLD * np.sqrt(distances[p, c]) * np.sqrt(distances[p, up]):
+                told = pendant > TOLD * np.sqrt(distances[p, c]) * np.sqrt(distances[p, up])
+            if not told:
                 break
             p = up
         loose[c] = p
