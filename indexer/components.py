@@ -40,6 +40,8 @@ LEAST_SHARED: Final = 0.25
 
 _BLOCK: Final = 2048
 """Models that are compared with as many at a time."""
+_PAIRS: Final = 100_000
+"""Pairs that are looked at together, or those of two blocks where these are more."""
 ROUNDING: Final = 1e-4
 """More than a product of matrices loses of a likeness: up to there, `indexer.shortlist.products` decides."""
 
@@ -74,17 +76,19 @@ def connect(
     complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
     labels = np.arange(n)
     for first in range(0, n, _BLOCK):
-        found = [np.empty((2, 0), np.int64)]
+        found: list[Ints] = []
         some = np.ascontiguousarray(vectors[rows[first : first + _BLOCK]])
         for other in range(first, n, _BLOCK):
             likeness = some @ vectors[rows[other : other + _BLOCK]].T
-            a, b = _apart(likeness, first, other, labels, complete)
-            found.append(np.stack([a, b]).astype(np.int64))
-        a, b = np.concatenate(found, axis=1)
-        a, b, likeness = likely(vectors, a, b, rows)
-        certain = sure(likeness, complete[a], complete[b])
-        labels = _united(_flat(labels), a[certain], b[certain])
-        labels = _join(labels, a[~certain], b[~certain], likeness[~certain], related)
+            found.append(np.stack(_apart(likeness, first, other, labels, complete)).astype(np.int64))
+            if sum(pairs.shape[1] for pairs in found) > _PAIRS or other + _BLOCK >= n:
+                # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
+                a, b = np.concatenate(found, axis=1)
+                a, b, like = likely(vectors, a, b, rows)
+                certain = sure(like, complete[a], complete[b])
+                labels = _united(_flat(labels), a[certain], b[certain])
+                labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
+                found = []
         done(min(first + _BLOCK, n))
     _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(first_of.size, np.int64)

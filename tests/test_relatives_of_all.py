@@ -55,6 +55,7 @@ def test_components_are_what_all_pairs_say(n: int, seed: int, block: int, data: 
     wanted = connected_components(coo_matrix(some.linked))[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(components, "_BLOCK", block)
+        patch.setattr(components, "_PAIRS", data.draw(st.sampled_from([0, 5, 100_000])))
         labels = connect(some.vectors, some.related, SIZES)
         rows = np.array(sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1))))
         few = connect(some.vectors, lambda a, b: some.related(rows[a], rows[b]), SIZES, rows)
