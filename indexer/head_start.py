@@ -7,6 +7,10 @@ them is then drawn in the middle. In a deep tree whoever is a little in doubt wo
 
 The search for that line begins at the fitted one and only goes down. Where siblings drift, the root's own children are
 in doubt, the middle lies beyond the fitted line, and nothing changes.
+
+In a large component the two groups show themselves, and so does what lies between them (`valley`). There the root's
+children may be one in a hundred, and of all the others more are a little in doubt than it has children: then no median
+tells where these end, but numbers do, which fall towards the root's children and rise again at them.
 """
 
 from __future__ import annotations
@@ -16,10 +20,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["edge_margins", "head_start"]
+__all__ = ["edge_margins", "head_start", "valley"]
 
 FEWEST: Final = 8
 """Models on either side: the medians of fewer tell nothing."""
+WINDOW: Final = 1.5
+"""Models whose margins lie within this of a line are counted at it."""
+RISE: Final = 1.5
+"""Times as many must be found on the root's side of a valley as in it, and more by so many standard deviations of their
+number as:"""
+CLEAR: Final = 2.0
 GRAIN: Final = 0.5
 """Told to this, so that in a large component one more model seldom changes what is said of all others."""
 
@@ -41,6 +51,30 @@ def head_start(margins: NDArray[np.float64], most: float) -> float:
             break
         line = middle
     return most if line == most else min(most, max(0.0, GRAIN * round(line / GRAIN)))
+
+
+def valley(margins: NDArray[np.float64], most: float) -> float:
+    """As `head_start`, where fewest margins lie between those of the root's children and all others.
+
+    Where drift puts the root's children in doubt they lie amid the others' margins, or next to them: there is no valley
+    between the two then, or none on this side of `most`.
+    """
+    told = np.sort(margins[np.isfinite(margins)])
+    lines = np.arange(0.0, most, GRAIN)
+    # At each line, and at all that the root's own children may be found at.
+    ahead = -np.arange(0.0, most + GRAIN, GRAIN)
+    beyond = np.arange(GRAIN, max(GRAIN, float(told[-1]) if told.size else 0.0) + GRAIN, GRAIN)
+    places = np.concatenate([ahead[::-1], beyond])
+    counts = np.searchsorted(told, places + WINDOW, side="right") - np.searchsorted(told, places - WINDOW)
+    peaks = np.maximum.accumulate(counts[::-1])[::-1]
+    at = np.searchsorted(places, -lines)
+    here, peak = counts[at], peaks[at]
+    real = (peak >= FEWEST) & (peak >= RISE * here) & (peak - here >= CLEAR * np.sqrt(peak))
+    if not real.any():
+        return head_start(margins, most)
+    fewest = np.flatnonzero(real & (here == here[real].min()))
+    # Of several as empty the one that is nearest to what was fitted.
+    return float(lines[fewest[-1]])
 
 
 def edge_margins(

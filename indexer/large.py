@@ -27,7 +27,7 @@ from indexer.cues import log_odds
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, finder_of
-from indexer.head_start import edge_margins, head_start
+from indexer.head_start import edge_margins, valley
 from indexer.kept_lists import FRESH, Kept
 from indexer.mdst import minimum_directed_spanning_forest
 from indexer.memo import Memo
@@ -223,7 +223,7 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
         counts.append(len(costs[-1]))
     tail, head = np.concatenate(tails), np.repeat(np.array(list(around), np.int64), counts)
     cost = np.concatenate(costs) + prior.told(tail, head)
-    ahead = head_start(edge_margins(tail, head, cost, root), float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))))
+    ahead = valley(edge_margins(tail, head, cost, root), float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))))
     return Chances(tail, head, cost - ahead * (tail == root))
 
 

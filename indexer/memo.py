@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SOLVER_VERSION", "Answers", "Memo"]
 
-SOLVER_VERSION: Final = 10
+SOLVER_VERSION: Final = 11
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
 _NOTHING: Final = b""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from indexer.head_start import FEWEST, edge_margins, head_start
+from indexer.head_start import FEWEST, edge_margins, head_start, valley
 from indexer.solve import solve_component
 from tests.grown import family_of, grow, start
 
@@ -44,6 +45,46 @@ def test_it_is_of_the_members_alone(margins: list[float], most: float) -> None:
     assert told == head_start(np.array(sorted(margins)), most)
 
 
+def many(children: float, spread: float, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Margins of k children of a root and of 9,000 others, of which one in ten is a little in doubt."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(children, spread, k), -rng.gamma(4.0, 6.0, 9_000)
+
+
+@pytest.mark.parametrize("k", [30, 93, 3_000])
+def test_a_roots_own_children_stand_apart_from_many_in_doubt(k: int) -> None:
+    """One model in a hundred is a child of the root; more of the others than that lie above the fitted line."""
+    children, others = many(9.0, 4.0, k)
+    margins = np.concatenate([children, others])
+    line = valley(margins, 10.0)
+    assert (others > -10.0).sum() > 700
+    assert (others > -line).sum() <= max(5, k // 100)
+    assert (children < -line).sum() <= max(2, k // 40)
+    assert line == valley(np.random.default_rng(1).permutation(margins), 10.0)
+
+
+@pytest.mark.parametrize("children", [-6.0, -4.0, -2.0])
+def test_where_siblings_drift_the_valley_is_on_their_other_side(children: float) -> None:
+    """The root is behind for its own children too; nearly all of them hang on it all the same."""
+    told, others = many(children, 3.0, 3_000)
+    line = valley(np.concatenate([told, others]), 10.0)
+    assert line > 7.0
+    assert (told < -line).mean() < (told < -10.0).mean() + 0.05
+
+
+def test_without_children_of_its_own_nothing_changes() -> None:
+    _, others = many(0.0, 1.0, 0)
+    assert valley(others, 10.0) == head_start(others, 10.0)
+    assert valley(np.array([]), 10.0) == 10.0
+    assert valley(np.full(500, np.inf), 10.0) == 10.0
+
+
+@given(st.lists(st.floats(-80.0, 80.0), max_size=200), st.floats(0.0, 10.0))
+def test_a_valley_lies_between_nothing_and_what_was_fitted(margins: list[float], most: float) -> None:
+    told = valley(np.array(margins), most)
+    assert 0.0 <= told <= most
+
+
 def test_margins_are_against_the_cheapest_other() -> None:
     tail, head = np.array([0, 2, 3, 0, 1, 0]), np.array([1, 1, 1, 2, 2, 3])
     cost = np.array([5.0, 2.0, 3.0, 1.0, 9.0, 7.0])
@@ -69,6 +110,6 @@ def test_a_deep_tree_is_not_drawn_to_its_root(seed: int, dense: int, monkeypatch
         return sum(parent.get(names[edge.child_id - 1]) == names[edge.parent_id - 1] for edge in edges)
 
     told = right()
-    for module in ("ancestry", "large"):
-        monkeypatch.setattr(f"indexer.{module}.head_start", lambda _, most: most)
+    for name in ("ancestry.head_start", "large.valley"):
+        monkeypatch.setattr(f"indexer.{name}", lambda _, most: most)
     assert told >= right() + 3
