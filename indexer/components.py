@@ -25,8 +25,7 @@ Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 LIKELY: Final = RELATED - 0.06
 """Pairs of at least this correlation by their search vectors are looked at. Their error is 1/32: two that correlate at
 .29, the least of published relatives, are passed over once in ten million, and of strangers three in a million are
-looked at. At half that margin more it would be seven in ten thousand, of which each model of a large architecture has
-hundreds."""
+looked at. From .1 on it would be seven in ten thousand, of which each model of a large architecture has hundreds."""
 
 SURE: Final = 0.5
 """Pairs of at least this correlation there are relatives, with nothing else asked: ten times their error above RELATED.

@@ -30,6 +30,8 @@ RISE: Final = 1.5
 """Times as many must be found on the root's side of a valley as in it, and more by so many standard deviations of their
 number as:"""
 CLEAR: Final = 2.0
+FARTHEST: Final = 1000.0
+"""No margin by which a root is preferred is looked at beyond this: what is damaged may cost any amount."""
 GRAIN: Final = 0.5
 """Told to this, so that in a large component one more model seldom changes what is said of all others."""
 
@@ -59,7 +61,7 @@ def valley(margins: NDArray[np.float64], most: float) -> float:
     Where drift puts the root's children in doubt they lie amid the others' margins, or next to them: there is no valley
     between the two then, or none on this side of `most`.
     """
-    told = np.sort(margins[np.isfinite(margins)])
+    told = np.sort(np.minimum(margins[np.isfinite(margins)], FARTHEST))
     lines = np.arange(0.0, most, GRAIN)
     # At each line, and at all that the root's own children may be found at.
     ahead = -np.arange(0.0, most + GRAIN, GRAIN)

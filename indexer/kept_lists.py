@@ -57,9 +57,36 @@ class Kept:
         told["key"], told["row"] = family.content_keys, records
         self.memo.hold(self.kind, self.content, self.told + told.tobytes())
 
+    def read_few(self, family: Family, row: np.dtype[np.void]) -> Records | None:
+        """As `read`, of what `write_few` kept; the others' lists hold NOBODY."""
+        held = self.memo.held(self.kind, self.content)
+        record, at = _with_place(row), len(self.told) + 8
+        if held[: len(self.told)] != self.told or len(held) < at:
+            return None
+        n = int.from_bytes(held[at - 8 : at], "little")
+        if (len(held) - at - 16 * n) % record.itemsize or len(held) < at + 16 * n:
+            return None
+        few = np.frombuffer(held, record, -1, at + 16 * n) if len(held) > at + 16 * n else np.empty(0, record)
+        records = np.zeros(n, row)
+        records["near"] = NOBODY
+        records[few["place"]] = few["row"]
+        keys = np.frombuffer(held, np.uint8, 16 * n, at).reshape(n, 16)
+        return renumbered(keys, records, family.content_keys)
+
+    def write_few(self, family: Family, records: Records, rows: Ints) -> None:
+        """Keep those of some rows, where most have no list."""
+        told = np.empty(len(rows), _with_place(records.dtype))
+        told["place"], told["row"] = rows, records[rows]
+        keys = len(family).to_bytes(8, "little") + family.content_keys.tobytes()
+        self.memo.hold(self.kind, self.content, self.told + keys + told.tobytes())
+
 
 def _with_key(row: np.dtype[Any]) -> np.dtype[np.void]:
     return np.dtype([("key", "u1", 16), ("row", row)])
+
+
+def _with_place(row: np.dtype[Any]) -> np.dtype[np.void]:
+    return np.dtype([("place", "<i4"), ("row", row)])
 
 
 def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -> Records | None:

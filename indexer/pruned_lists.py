@@ -57,7 +57,7 @@ def pruned_pairs(
         return rows, rows, np.empty((0, FIGURES))
     kind = np.dtype([("near", "<i4", (k,)), ("apart", "<f8", (k,)), ("figures", "<f8", (k, FIGURES))])
     kept = Kept(memo or Memo(), f"{_KIND} {kind.itemsize}", min(family.content_hashes), told)
-    known = kept.read(family, kind)
+    known = kept.read_few(family, kind)
     before = np.zeros(n, kind) if known is None else known
     records = np.zeros(n, kind)
     records["near"] = NOBODY
@@ -82,7 +82,7 @@ def pruned_pairs(
     at, place = np.nonzero(new)
     figures[at, place] = measure(rows[at], near[at, place].astype(np.int64))
     records["figures"][rows] = figures
-    kept.write(family, records)
+    kept.write_few(family, records, rows)
     return np.repeat(rows, k), near.astype(np.int64).reshape(-1), figures.reshape(-1, FIGURES)
 
 

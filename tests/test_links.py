@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from indexer.links import join, pieces
+from indexer.links import pieces
 from store.vectors import Vectors, append_vectors, read_vectors, stored_layout, write_vectors
 
 LAYOUT = {"b.weight": 3, "a.weight": 2}
@@ -94,28 +94,6 @@ def test_a_head_that_is_none(tmp_path: Path, head: bytes) -> None:
     path = tmp_path / "x.vectors"
     path.write_bytes(head)
     assert stored_layout(path) is None
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(2, 14), st.integers(0, 1000), st.data())
-def test_joining_one_by_one_equals_all_at_once(n: int, seed: int, data: st.DataObject) -> None:
-    """Models come in any order and batches; in the end components are what all pairs say."""
-    rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((n, 3)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    truth = (vectors @ vectors.T >= 0.2) & (rng.random((n, n)) < 0.7)
-    truth |= truth.T
-    order = data.draw(st.permutations(range(n)))
-    labels = -1000 - np.arange(n)
-    present: list[int] = []
-    while len(present) < n:
-        batch = order[len(present) : len(present) + data.draw(st.integers(1, 4))]
-        present = [*present, *batch]
-        rows = np.array(present)
-        new = np.arange(len(present) - len(batch), len(present))
-        labels[rows] = join(vectors[rows], labels[rows], new, lambda a, b: truth[rows[a], rows[b]])  # noqa: B023
-    wanted = connected_components(coo_matrix(truth))[1]
-    assert len(set(zip(wanted.tolist(), labels.tolist(), strict=True))) == len(set(labels.tolist())) == wanted.max() + 1
 
 
 @settings(deadline=None)

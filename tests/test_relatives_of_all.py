@@ -37,6 +37,9 @@ class Some:
         self.truth = np.triu(rng.random((n, n)) < 0.5, 1)
         self.truth |= self.truth.T
         self.linked = (likeness >= LIKELY) & (self.sure | self.truth)
+        """Where pairs that are sure are not asked of."""
+        self.asked = (likeness >= LIKELY) & self.truth
+        """Where all are."""
 
     def related(self, a: Ints, b: Ints) -> NDArray[np.bool_]:
         assert not self.sure[a, b].any()
@@ -63,10 +66,12 @@ def test_components_are_what_all_pairs_say(n: int, seed: int, block: int, data: 
     assert same_parts(few, connected_components(coo_matrix(some.linked[np.ix_(rows, rows)]))[1])
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(2, 16), st.integers(0, 2**32 - 1), st.data())
-def test_who_joins_one_by_one_is_where_all_at_once_would_be(n: int, seed: int, data: st.DataObject) -> None:
+@settings(deadline=None, max_examples=80)
+@given(st.integers(2, 16), st.integers(0, 2**32 - 1), st.booleans(), st.data())
+def test_joining_one_by_one_equals_all_at_once(n: int, seed: int, all_asked: bool, data: st.DataObject) -> None:
+    """Models come in any order and batches; in the end components are what all pairs say."""
     some = Some(n, seed)
+    sizes = None if all_asked else SIZES
     order = data.draw(st.permutations(range(n)))
     labels = -1000 - np.arange(n)
     present: list[int] = []
@@ -75,10 +80,13 @@ def test_who_joins_one_by_one_is_where_all_at_once_would_be(n: int, seed: int, d
         present = [*present, *batch]
         rows = np.array(present)
         new = np.arange(len(present) - len(batch), len(present))
-        labels[rows] = join(
-            some.vectors[rows], labels[rows], new, lambda a, b: some.related(rows[a], rows[b]), SIZES  # noqa: B023
-        )  # fmt: skip
-    assert same_parts(labels, connect(some.vectors, some.related, SIZES))
+
+        def related(a: Ints, b: Ints, rows: Ints = rows) -> NDArray[np.bool_]:
+            return some.truth[rows[a], rows[b]] if all_asked else some.related(rows[a], rows[b])
+
+        labels[rows] = join(some.vectors[rows], labels[rows], new, related, sizes)
+    linked = some.asked if all_asked else some.linked
+    assert same_parts(labels, connected_components(coo_matrix(linked))[1])
 
 
 def test_products_do_not_depend_on_what_is_asked_beside_them() -> None:

@@ -17,6 +17,7 @@ from indexer.solve import split
 from indexer.update import update
 from modelkin.graph import ModelGraph
 from store.generation import open_reader
+from store.lineage import replace_components
 from store.progress import SilentProgress
 from tests.grown import grow, start
 from tests.runs import answers, index, inferred, writer
@@ -239,6 +240,20 @@ def test_what_was_solved_before_a_run_broke_off_is_not_solved_again(
     assert len(first) + len(rest) == len(set(first + rest)) == len(NAMES)
     index(everything, tmp_path / "afresh")
     assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
+
+
+def test_an_inferred_ancestor_stays_when_the_rest_of_its_old_tree_is_placed_later(
+    everything: Path, tmp_path: Path
+) -> None:
+    """A tree falls apart; its parts are written in two batches, of which the first has the old root."""
+    with writer(tmp_path / "graph", FolderSource(everything)) as run:
+        c = run.connection
+        for keep in ((-6,), ()):
+            replace_components(c, [([1, 2, 3, 4], {2: 1, 3: -5, 4: -5, -5: 1})], [1, 2, 3, 4])
+            replace_components(c, [([1, 3, 4], {3: -6, 4: -6, -6: 1})], [])
+            replace_components(c, [([2], {})], [], None, keep)
+            nodes = [row[0] for row in c.execute("select model_id from components order by 1").fetchall()]
+            assert nodes == [*keep, 1, 2, 3, 4]
 
 
 def test_a_run_without_news_changes_nothing(everything: Path, tmp_path: Path) -> None:

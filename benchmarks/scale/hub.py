@@ -107,6 +107,10 @@ class SyntheticHub:
             sketches=sketches,
         )
 
+    def roles(self, index: int) -> dict[str, str]:
+        """Tensor -> role, of what counts as the backbone of a model's architecture."""
+        return {tensor: role for tensor, *_, role in self._architecture(index).backbone}
+
     def _architecture(self, index: int) -> _Architecture:
         return _architecture(int(self.forest.architecture[index]), self.full_size)
 
