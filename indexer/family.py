@@ -12,11 +12,14 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from indexer.samples import Samples, side_by_side
+from indexer.unread import Rows
 
-__all__ = ["Family", "TensorColumn"]
+__all__ = ["DIMENSIONS", "Family", "TensorColumn"]
 
-_BY_ROW: Final = ("content_keys", "precision", "present", "norms", "kurtosis", "zeros", "hashes")
+_BY_ROW: Final = ("content_keys", "precision", "prefix", "present", "norms", "kurtosis", "zeros", "hashes")
 """What `take` need not work out again: arrays of n rows."""
+DIMENSIONS: Final = 1024
+"""Samples of a prefix, over all measured tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class TensorColumn:
     dtypes: tuple[str, ...]
     covered: int
     """Values that the sketches are of; `sum_squares` and `zeros` are scaled up from them to all elements."""
+    even: bool = True
+    """Have all models that have it as many samples of it? Else the first of each are here."""
 
     @property
     def elements(self) -> int:
@@ -65,7 +70,7 @@ class Family:
     counters: NDArray[np.float64]
     """Training steps that BatchNorm counted (num_batches_tracked), NaN where a model has no counter."""
     tensors: tuple[TensorColumn, ...]
-    projections: Mapping[str, NDArray[np.float32]]
+    projections: Mapping[str, NDArray[np.float32] | Rows]
     """Tensor -> n x k*k; NaN rows where a model has none."""
     quantized: frozenset[int] = frozenset()
     """Ids of the models, here or elsewhere, whose files hold quantised weights."""
@@ -88,6 +93,23 @@ class Family:
         if not self.measured:
             return Samples(np.zeros((len(self), 0), np.float32))
         return side_by_side([t.samples for t in self.measured])
+
+    @cached_property
+    def prefix_sizes(self) -> tuple[int, ...]:
+        """Length T: how many samples of each measured tensor `prefix` holds."""
+        total = max(1, int(self.starts[-1]))
+        sizes = [t.samples.shape[1] for t in self.measured]
+        return tuple(max(1, min(size, size * DIMENSIONS // total)) for size in sizes)
+
+    @cached_property
+    def prefix(self) -> NDArray[np.float32 | np.float64]:
+        """n x some DIMENSIONS: the first samples of each measured tensor, side by side, as they are held."""
+        columns = [
+            np.arange(first, first + size)
+            for first, size in zip(self.starts[:-1].tolist(), self.prefix_sizes, strict=True)
+        ]
+        at = np.concatenate([np.zeros(0, np.int64), *columns])
+        return np.asarray(self.samples.at_hand(slice(None))[np.ix_(self.samples.rows, at)])
 
     @cached_property
     def content_keys(self) -> NDArray[np.uint8]:
@@ -150,6 +172,8 @@ class Family:
         elsewhere, nor is more held than what its own have."""
         kept = tuple(t for t in self.tensors if t.present.any())
         same = self if len(kept) == len(self.tensors) else replace(self, tensors=kept)
+        if same is self and all(samples.alone() is samples for samples in (self.samples, *(t.samples for t in kept))):
+            return self
         return same._with(same.samples.alone(), Samples.alone)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Family:
@@ -166,7 +190,7 @@ class Family:
             self.created[at],
             self.counters[at],
             tuple(_taken(t, at, own) for t, own in zip(self.tensors, self._views(samples), strict=True)),
-            {name: values[at] for name, values in self.projections.items()},
+            {name: _some(values, at) for name, values in self.projections.items()},
             self.quantized,
         )
         known = self.__dict__
@@ -223,4 +247,9 @@ def _taken(t: TensorColumn, at: NDArray[np.int64], samples: Samples | None) -> T
         tuple(t.hashes[i] for i in at),
         tuple(t.dtypes[i] for i in at),
         t.covered,
+        t.even,
     )
+
+
+def _some(values: NDArray[np.float32] | Rows, at: NDArray[np.int64]) -> NDArray[np.float32] | Rows:
+    return values.take(at) if isinstance(values, Rows) else values[at]

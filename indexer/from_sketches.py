@@ -67,6 +67,7 @@ def make_family(
                 hashes=tuple(rows[row].content_hash if row in rows else b"" for row in range(n)),
                 dtypes=tuple(rows[row].dtype if row in rows else "" for row in range(n)),
                 covered=covered,
+                even=all(len(v) == m for v in values.values()),
             )
         )
         k = max(len(sketch.projection) for sketch in rows.values())

@@ -14,11 +14,12 @@ from indexer.family import Family, TensorColumn
 from indexer.samples import Samples
 from store.dtypes import DTYPES
 
-__all__ = ["COLUMNS", "gather_family"]
+__all__ = ["BARE", "COLUMNS", "gather_family"]
 
 _NUMBERS: Final = ("elements", "covered", "mean", "sum_squares", "m2", "m4", "minimum", "maximum", "zeros")
-COLUMNS: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash", "samples", "projection")
-"""Of a shard, those that a family is made from."""
+BARE: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash")
+COLUMNS: Final = (*BARE, "samples", "projection")
+"""Of a shard, those that a family is made from; without its samples and projections, those that are BARE."""
 _COUNTER: Final = "num_batches_tracked"
 
 Ints = NDArray[np.int64]
@@ -63,7 +64,8 @@ def gather_family(
     quantized: frozenset[int] = frozenset(),
 ) -> Family:
     """As `make_family` does from sketches. `models` holds (model id, name, content hash, created); `tables` have
-    COLUMNS, and rows of these models only; `quantized` are ids of models whose files hold quantised weights."""
+    COLUMNS, or BARE ones for a family of samples of length 0, and rows of these models only; `quantized` are ids of
+    models whose files hold quantised weights."""
     ids = np.array([model[0] for model in models], np.int64)
     order = np.argsort(ids, kind="stable")
     parts: dict[str, list[_Part]] = {}
@@ -119,11 +121,12 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
             part.rows.tolist(), part.texts("content_hash"), part.texts("dtype"), strict=True
         ):
             hashes[row], dtypes[row] = content, dtype
+    samples, even = _samples(n, parts, np.array(dtypes))
     column = TensorColumn(
         name=name,
         shape=tuple(first.table.column("shape")[at].as_py()),
         role=role,
-        samples=Samples.of(_samples(n, parts, np.array(dtypes))),
+        samples=Samples.of(samples),
         present=present,
         sum_squares=scale * told["sum_squares"],
         mean=told["mean"],
@@ -135,14 +138,18 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
         hashes=tuple(hashes),
         dtypes=tuple(dtypes),
         covered=covered,
+        even=even,
     )
     return column, _projections(n, parts)
 
 
-def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> NDArray[Any]:
-    """n x m: what is there of all, zeros where a model has none; in float32 if that holds any value of their dtypes."""
+def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> tuple[NDArray[Any], bool]:
+    """(n x m: what is there of all, zeros where a model has none, in float32 if that holds any value of their dtypes;
+    whether all that have any have as many)."""
     found = []
     for part in parts:
+        if "samples" not in part.table.column_names:
+            return np.zeros((n, 0), np.float32), True
         values, starts, sizes = part.lists("samples")
         for dtype in np.unique(dtypes[part.rows]):
             held = dtypes[part.rows] == dtype
@@ -155,7 +162,7 @@ def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> NDArray[An
     samples = np.zeros((n, m), np.float32 if short else np.float64)
     for rows, content in found:
         samples[rows] = content[:, :m]
-    return samples
+    return samples, all(content.shape[1] == m for _, content in found)
 
 
 def _taken(values: NDArray[Any], starts: Ints, size: int) -> NDArray[Any]:
@@ -166,6 +173,8 @@ def _taken(values: NDArray[Any], starts: Ints, size: int) -> NDArray[Any]:
 
 def _projections(n: int, parts: list[_Part]) -> NDArray[np.float32] | None:
     """n x k*k, NaN where a model has none or another size; None where none has any."""
+    if any("projection" not in part.table.column_names for part in parts):
+        return None
     told = [(part.rows, *part.lists("projection")) for part in parts]
     k = max(int(sizes.max()) for *_, sizes in told)
     if not k:

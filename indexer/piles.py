@@ -56,7 +56,7 @@ class Differences:
         if new.size:
             samples = self._family.samples
             self.away[new], self._moved[new] = _in_units(
-                samples.held,
+                samples.at_hand([self._near.row, *self._near.candidates[new]]),
                 samples.rows[self._near.row],
                 samples.rows[self._near.candidates[new]],
                 self._at,

@@ -9,8 +9,9 @@ import duckdb
 import numpy as np
 
 from indexer.family import Family
-from indexer.gathered import COLUMNS, gather_family
+from indexer.gathered import BARE, COLUMNS, gather_family
 from indexer.metadata import Metadata
+from indexer.prefixes import keep_prefixes, read_by_row
 from store.lineage import LiveModel, architecture_roles, declared_bases, live_models, read_sketches
 
 __all__ = ["Reader", "load_family", "load_metadata"]
@@ -30,19 +31,49 @@ class Reader:
                 return self._last.take(rows)
         # One at a time.
         self._last = None
-        models = live_models(self._connection, self._architecture, ids)
-        self._last = load_family(self._connection, self._graph, self._architecture, models)
+        self._last = self._load(ids)
         return self._last
+
+    def by_row(self, ids: Sequence[int]) -> Family:
+        """The same family, of which no more than is looked at is read, if prefixes of its models were kept."""
+        if self._last is not None and len(np.intersect1d(self._last.model_ids, ids)) == len(set(ids)):
+            return self(ids)
+        self._last = None
+        models = live_models(self._connection, self._architecture, ids)
+        place = {model.model_id: at for at, model in enumerate(models)}
+
+        def load(some: Sequence[int], columns: Sequence[str] = COLUMNS) -> Family:
+            few = [models[at] for at in sorted(place[i] for i in some)]
+            return load_family(self._connection, self._graph, self._architecture, few, columns)
+
+        found = read_by_row(self._shortlist, load(ids, BARE), load)
+        return self(ids) if found is None else found
+
+    def keep_prefixes(self, family: Family) -> None:
+        """Keep what `by_row` needs of all models of a family."""
+        keep_prefixes(self._shortlist, family)
+
+    @property
+    def _shortlist(self) -> Path:
+        return self._graph / "shortlist"
+
+    def _load(self, ids: Sequence[int]) -> Family:
+        models = live_models(self._connection, self._architecture, ids)
+        return load_family(self._connection, self._graph, self._architecture, models)
 
 
 def load_family(
-    connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
+    connection: duckdb.DuckDBPyConnection,
+    graph: Path,
+    architecture: str,
+    models: list[LiveModel],
+    columns: Sequence[str] = COLUMNS,
 ) -> Family:
-    """The family of these models, with what their sketches say."""
+    """The family of these models, with what these columns of their sketches say."""
     return gather_family(
         architecture,
         [(m.model_id, m.name, m.content_hash, m.created) for m in models],
-        read_sketches(graph, models, COLUMNS),
+        read_sketches(graph, models, columns),
         architecture_roles(connection, architecture),
         frozenset(m.model_id for m in models if m.quantization),
     )

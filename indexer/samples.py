@@ -13,6 +13,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from indexer.unread import Unread
+
 __all__ = ["PRECISIONS", "Samples", "round_to", "side_by_side"]
 
 PRECISIONS: Final[tuple[Any, ...]] = (None, np.float16, ml_dtypes.bfloat16)
@@ -44,17 +46,22 @@ def round_to(values: NDArray[Any], precision: int) -> NDArray[Any]:
 class Samples:
     """n x m values, indexed as an array of float64 is; each access is a copy.
 
-    Some rows of an array `held`, which others may share: row i is `held[rows[i]]`.
+    Some rows of an array `held`, which others may share: row i is `held[rows[i]]`, once it is `at_hand`.
     """
 
-    __slots__ = ("_rounded", "held", "rows")
+    __slots__ = ("_rounded", "_unread", "held", "rows")
 
     def __init__(
-        self, held: Held, rows: Ints | None = None, rounded: dict[int, tuple[Held, NDArray[np.bool_]]] | None = None
+        self,
+        held: Held,
+        rows: Ints | None = None,
+        rounded: dict[int, tuple[Held, NDArray[np.bool_]]] | None = None,
+        unread: Unread | None = None,
     ) -> None:
         self.held = held
         self.rows = np.arange(len(held)) if rows is None else rows
         self._rounded = {} if rounded is None else rounded
+        self._unread = unread
 
     @classmethod
     def of(cls, values: Held) -> Samples:
@@ -66,14 +73,28 @@ class Samples:
         """(n, m)."""
         return len(self.rows), self.held.shape[1]
 
+    @property
+    def by_row(self) -> bool:
+        """Are they read when they are looked at?"""
+        return self._unread is not None
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> Floats:
-        if isinstance(key, tuple):
-            row, *columns = key
-            return self.held[(self.rows[row], *columns)].astype(np.float64)  # type: ignore[no-any-return]
-        return self.held[self.rows[key]].astype(np.float64)  # type: ignore[no-any-return]
+        row, *columns = key if isinstance(key, tuple) else (key,)
+        at = self.rows[row]
+        return np.asarray(self._with(at)[(at, *columns)].astype(np.float64))
+
+    def _with(self, at: Any) -> Held:
+        """`held`, in which these of its rows have been read."""
+        if self._unread is not None:
+            self._unread.want(at)
+        return self.held
+
+    def at_hand(self, rows: Any) -> Held:
+        """`held`, in which some rows of these samples have been read."""
+        return self._with(self.rows[rows])
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(np.float64 if dtype is None else dtype)
@@ -83,24 +104,25 @@ class Samples:
 
     def take(self, at: Ints) -> Samples:
         """Some of the rows, of the same array."""
-        return Samples(self.held, self.rows[at], self._rounded)
+        return Samples(self.held, self.rows[at], self._rounded, self._unread)
 
     def columns(self, first: int, last: int) -> Samples:
         """Some of the columns, of the same array."""
-        return Samples(self.held[:, first:last], self.rows)
+        return Samples(self.held[:, first:last], self.rows, None, self._unread)
 
     def alone(self) -> Samples:
         """The same in an array of its own, which no other rows than these decide the dtype of."""
         whole = len(self.rows) == len(self.held) and bool((self.rows == np.arange(len(self.rows))).all())
         if whole and self.held.dtype == np.float32:
             return self
-        return Samples.of(self.held if whole else self.held[self.rows])
+        held = self._with(self.rows)
+        return Samples.of(held if whole else held[self.rows])
 
     def precisions(self) -> Ints:
         """n: the shortest float that holds a row's values, as an index into PRECISIONS."""
         result = np.zeros(len(self), np.int64)
         for block in self._blocks(len(self)):
-            values = self.held[self.rows[block]]
+            values = self.at_hand(block)[self.rows[block]]
             for level in range(1, len(PRECISIONS)):
                 first = values[:, :_FIRST]
                 # Most are told by their first values: so many of those that differ are too many already.
@@ -112,6 +134,7 @@ class Samples:
     def rounded(self, precision: int, rows: Ints) -> Held:
         """An array like `held` in which some of the rows are rounded to one of PRECISIONS: worked out once for all that
         share it. The others hold anything."""
+        self.at_hand(rows)
         if PRECISIONS[precision] is None:
             return self.held
         if precision not in self._rounded:
@@ -131,12 +154,12 @@ class Samples:
 
     def at(self, precision: int, rows: list[int]) -> Floats:
         """k x m: some rows rounded to a precision."""
-        return np.asarray(round_to(self.held[self.rows[rows]], precision), np.float64)
+        return np.asarray(round_to(self.at_hand(rows)[self.rows[rows]], precision), np.float64)
 
 
 def side_by_side(parts: Sequence[Samples]) -> Samples:
     """The columns of all parts, which have the same n."""
-    return Samples(np.concatenate([part.held[part.rows] for part in parts], axis=1))
+    return Samples(np.concatenate([part.at_hand(slice(None))[part.rows] for part in parts], axis=1))
 
 
 def _shortest(values: Held) -> Held:

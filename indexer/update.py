@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from indexer.all_parts import all_parts
+from indexer.core import DENSE
 from indexer.family import Family
 from indexer.memo import SOLVER_VERSION, Answers
 from indexer.paper import solve_paper
@@ -225,7 +226,7 @@ def _solve(
 ) -> list[Solved]:
     """(members by name, component) of each of these parts."""
     wanted = [model for part in parts for model in part]
-    family = read(wanted)
+    family = read.by_row(wanted) if len(parts) == 1 and len(wanted) > DENSE else read(wanted)
     row_of = {model: row for row, model in enumerate(family.model_ids.tolist())}
     rows = [np.array(sorted(row_of[model] for model in part), np.int64) for part in parts]
     metadata = None
@@ -238,6 +239,9 @@ def _solve(
         for part, stored in zip(rows, _parted(family, rows, before), strict=True)
     ]
     solved = solve_all(tasks, workers, progress)
+    for part in rows:
+        if len(part) > DENSE:
+            read.keep_prefixes(family.take(part))
     answers = {key: told for component in solved for key, told in component.memory.items()}
     remember(c, set(family.content_hashes), before, answers)
     return [

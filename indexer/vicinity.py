@@ -15,8 +15,6 @@ from indexer.kept_lists import FRESH, Records
 
 __all__ = ["MOST", "coordinates", "listed", "nearest_of", "nonzero", "row_of", "seen_from"]
 
-DIMENSIONS: Final = 1024
-"""Coordinates of the first search: squared distances of relatives, which differ by factors, to 4 %."""
 MOST: Final = 1e18
 """Larger coordinates are damaged, and all the same; squares of these are no infinity in float64."""
 SPARE: Final = 16
@@ -36,7 +34,7 @@ def seen_from(family: Family) -> Ints:
 
 
 def coordinates(family: Family) -> NDArray[np.float32]:
-    """n x at most DIMENSIONS: a prefix of each measured tensor's samples less the median of those of three members,
+    """n x some 1,024: a prefix of each measured tensor's samples less the median of those of three members,
     scaled so that squared distances estimate those of whole models; none beyond MOST."""
     few = seen_from(family)
     parts = []
@@ -138,8 +136,7 @@ def nonzero(family: Family, rows: Ints) -> NDArray[np.bool_]:
 
 def _prefixes(family: Family, rows: Ints) -> Iterator[tuple[NDArray[np.float64], float]]:
     """Of each measured tensor, (a prefix of the rows' samples, the scale that makes up for the rest)."""
-    total = int(family.starts[-1])
-    for tensor, elements in zip(family.measured, family.elements, strict=True):
-        size = tensor.samples.shape[1]
-        kept = max(1, min(size, size * DIMENSIONS // max(1, total)))
-        yield tensor.samples[rows, :kept], float(np.sqrt(elements / kept))
+    first = 0
+    for elements, size in zip(family.elements, family.prefix_sizes, strict=True):
+        yield family.prefix[rows, first : first + size].astype(np.float64), float(np.sqrt(elements / size))
+        first += size

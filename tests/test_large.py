@@ -185,7 +185,7 @@ def test_recall_is_told(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     family = family_of(crowd(11, 80))
     assert solve_component(family).recall == 1.0
     # With one coordinate of each tensor the search is nearly blind.
-    monkeypatch.setattr("indexer.vicinity.DIMENSIONS", 1)
+    monkeypatch.setattr("indexer.family.DIMENSIONS", 1)
     monkeypatch.setattr("indexer.vicinity.SPARE", 0)
     poor = solve_component(family).recall
     assert poor is not None

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.family import Family
+from indexer.family import DIMENSIONS, Family
 from indexer.memo import Memo
 from indexer.pruned_lists import pruned_pairs
-from indexer.vicinity import DIMENSIONS, coordinates, seen_from
+from indexer.vicinity import coordinates, seen_from
 from tests.grown import family_of, grow, start
 from tests.weights import Weights
 

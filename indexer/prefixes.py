@@ -1,0 +1,164 @@
+"""What updates need of all models of a large tree: a prefix of their samples, kept beside the search vectors. All else of
+a model's samples and projections is read when it is first looked at.
+
+The file is derived data (`store.vectors`): a model that it does not hold is read and added, and where it is missing, or
+of no use, all sketches are read. Families of other shapes have files of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from indexer.family import Family
+from indexer.samples import Samples
+from indexer.unread import Rows, Unread
+from store.dtypes import DTYPES
+from store.vectors import Vectors, append_vectors, read_vectors, write_vectors
+
+__all__ = ["keep_prefixes", "read_by_row"]
+
+Ints = NDArray[np.int64]
+Load = Callable[[Sequence[int]], Family]
+
+
+def keep_prefixes(folder: Path, family: Family) -> None:
+    """Add the prefixes of a family's models to its file in a folder, if its sketches are as large as one another.
+
+    Raises OSError when it cannot be written.
+    """
+    if family.samples.by_row or not _even(family):
+        return
+    path, layout = _path(folder, family), _layout(family)
+    order, contents = _order(family)
+    known = read_vectors(path, layout, family.model_ids[order], contents[order])
+    missing = order if known is None else order[~np.isin(family.model_ids[order], known.model_ids)]
+    if missing.size:
+        told = Vectors(family.model_ids[missing], contents[missing], family.prefix[missing].astype(np.float32, copy=False))
+        (write_vectors if known is None else append_vectors)(path, layout, told)
+
+
+def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
+    """A family whose prefixes are at hand, and whose samples and projections are read by row; None where that cannot be.
+
+    `bare` is the family without them, and `load` reads some of its models as they are, by their ids. What of them the
+    file in the folder has not is added to it. Raises OSError when it cannot be written.
+    """
+    whole = np.flatnonzero(np.all([np.ones(len(bare), bool), *(t.present for t in bare.tensors)], axis=0))
+    if not (bare.tensors and whole.size and all(_exact(tensor.dtypes) for tensor in bare.tensors)):
+        return None
+    example = load([int(bare.model_ids[whole[0]])])
+    order, contents = _order(bare)
+    path, layout = _path(folder, example), _layout(example)
+    known = read_vectors(path, layout, bare.model_ids[order], contents[order])
+    if known is None or not _same_sizes(example, bare):
+        return None
+    missing = order[~np.isin(bare.model_ids[order], known.model_ids)]
+    arrays = _Arrays(bare, example)
+    unread = Unread(len(bare), lambda rows: arrays.fill(rows, load(bare.model_ids[rows].tolist())))
+    prefix = np.empty((len(bare), sum(layout.values())), np.float32)
+    prefix[order[np.searchsorted(bare.model_ids[order], known.model_ids)]] = known.values
+    family = arrays.family(unread)
+    if missing.size:
+        some = load(bare.model_ids[missing].tolist())
+        if not _even(some) or not _same_sizes(example, some):
+            return None
+        arrays.fill(missing, some)
+        unread.note(missing)
+        prefix[missing] = family.take(missing).prefix
+        append_vectors(path, layout, Vectors(bare.model_ids[missing], contents[missing], prefix[missing]))
+    family.__dict__["prefix"] = prefix
+    return family
+
+
+class _Arrays:
+    """Samples and projections of a family's n models, with room for all; `example` has one of them."""
+
+    def __init__(self, bare: Family, example: Family) -> None:
+        n = len(bare)
+        self._bare = bare
+        self._row = {int(i): row for row, i in enumerate(bare.model_ids)}
+        # Memory that nobody touches is not taken.
+        self._measured = np.empty((n, example.samples.shape[1]), np.float32)
+        views = zip(example.measured, example.starts[:-1].tolist(), example.starts[1:].tolist(), strict=True)
+        self._samples = {tensor.name: self._measured[:, first:last] for tensor, first, last in views}
+        for tensor in example.tensors:
+            if tensor.name not in self._samples:
+                self._samples[tensor.name] = np.empty((n, tensor.samples.shape[1]), np.float32)
+        self._projections = {
+            name: np.empty((n, values.shape[1]), np.float32) for name, values in example.projections.items()
+        }
+
+    def fill(self, rows: Ints, some: Family) -> None:
+        """Put in what was read of these rows, in any order."""
+        at = np.array([self._row[int(i)] for i in some.model_ids], np.int64)
+        tensors = {tensor.name: tensor for tensor in some.tensors}
+        for tensor in self._bare.tensors:
+            values = self._samples[tensor.name]
+            values[rows] = 0.0
+            there = tensor.present[at]
+            if tensor.name in tensors:
+                values[at[there]] = tensors[tensor.name].samples[np.flatnonzero(there), : values.shape[1]]
+        for name, held in self._projections.items():
+            held[rows] = np.nan
+            if name in some.projections:
+                held[at] = some.projections[name]
+
+    def family(self, unread: Unread) -> Family:
+        """The family of all, unread."""
+        rows = np.arange(len(self._bare))
+        tensors = tuple(
+            replace(tensor, samples=Samples(self._samples[tensor.name], rows, None, unread))
+            for tensor in self._bare.tensors
+        )
+        projections = {name: Rows(held, rows, unread) for name, held in self._projections.items()}
+        family = replace(self._bare, tensors=tensors, projections=projections)
+        family.__dict__["samples"] = Samples(self._measured, rows, None, unread)
+        return family.joined()
+
+
+def _exact(dtypes: Sequence[str]) -> bool:
+    """Does float32 hold whatever is stored in these?"""
+    return all(not dtype or np.can_cast(DTYPES[dtype], np.float32) for dtype in set(dtypes))
+
+
+def _even(family: Family) -> bool:
+    """Has each model as many samples of a tensor, and as large a projection of it, as all that have the tensor?"""
+    present = {tensor.name: tensor.present for tensor in family.tensors}
+    return all(tensor.even and _exact(tensor.dtypes) for tensor in family.tensors) and not any(
+        np.isnan(values[present[name], 0]).any() for name, values in family.projections.items()
+    )
+
+
+def _same_sizes(one: Family, other: Family) -> bool:
+    """Is what the other's sketches say of a tensor of as many values, as far as it tells?"""
+    sizes = {t.name: (t.shape, t.covered, t.samples.shape[1]) for t in one.tensors}
+    projected = {name: values.shape[1] for name, values in one.projections.items()}
+    return all(
+        t.name in sizes
+        and sizes[t.name][:2] == (t.shape, t.covered)
+        and (not t.samples.shape[1] or sizes[t.name][2] == t.samples.shape[1])
+        for t in other.tensors
+    ) and all(values.shape[1] == projected.get(name) for name, values in other.projections.items())
+
+
+def _path(folder: Path, family: Family) -> Path:
+    """Named by all that its models' samples and projections are of."""
+    told = [(t.name, t.shape, t.role, t.covered, t.samples.shape[1]) for t in family.tensors]
+    projected = sorted((name, values.shape[1]) for name, values in family.projections.items())
+    digest = blake3(f"{told} {projected}".encode()).hexdigest(length=8)
+    return folder / f"{family.architecture}.{digest}.vectors"
+
+
+def _layout(family: Family) -> dict[str, int]:
+    return {tensor.name: size for tensor, size in zip(family.measured, family.prefix_sizes, strict=True)}
+
+
+def _order(family: Family) -> tuple[Ints, NDArray[np.uint64]]:
+    """(rows by rising id, n x 2: contents)."""
+    return np.argsort(family.model_ids, kind="stable"), family.content_keys.view(np.uint64).reshape(-1, 2)
