@@ -1,5 +1,5 @@
-"""Answers about all models of a large component, one record a kind of question: each holds while what it was told from is
-the same, and nothing is asked model by model to find that out.
+"""Answers about all models of a large component, one record a kind of question: each holds while what it was told from
+is the same, and nothing is asked model by model to find that out.
 
 A question's inputs are models, in an order; their digest stands beside the answer (`indexer.memo` keeps one a model).
 """
@@ -14,9 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from indexer.family import Family
-from indexer.memo import Memo
+from indexer.memo import RECORD, Memo
 
-__all__ = ["Answered", "lists_of"]
+__all__ = ["Answered", "along", "digests", "lists_of"]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -34,15 +34,14 @@ class Answered:
     def digests(self, starts: Ints, rows: Ints, told: bytes = b"") -> Words:
         """n x 2: 128 bits over each model's inputs, the `rows` from its one of n + 1 `starts` to the next (-1 for
         nobody), and over what all are `told` besides."""
-        salt = np.frombuffer(blake3(told).digest(16), np.uint64)
-        return np.asarray(_digests(self._keys, starts, rows, salt))
+        return digests(self._keys, starts, rows, told)
 
     def known(self, kind: str, told: Words, row: Any) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """(n: whose answer is known from inputs of these digests, n answers of dtype `row`, zeros where it is not)."""
         n = len(self._keys)
         answers, there = np.zeros(n, row), np.zeros(n, bool)
         record = _record(row)
-        held = self._memo.held(f"{kind} {record.itemsize}", self._content)
+        held = self._memo.held(f"{RECORD}{kind} {record.itemsize}", self._content)
         if not held or len(held) % record.itemsize:
             return there, answers
         records = np.frombuffer(held, record)
@@ -58,7 +57,17 @@ class Answered:
         rows = np.arange(len(told)) if which is None else np.flatnonzero(which)
         records = np.empty(len(rows), _record(answers.dtype, answers.shape[1:]))
         records["key"], records["told"], records["answer"] = self._keys[rows], told[rows], answers[rows]
-        self._memo.hold(f"{kind} {records.itemsize}", self._content, records.tobytes())
+        self._memo.hold(f"{RECORD}{kind} {records.itemsize}", self._content, records.tobytes())
+
+
+def digests(keys: Words, starts: Ints, rows: Ints, told: bytes = b"") -> Words:
+    """b x 2: 128 bits over each of b lists of rows of `keys` (n x 2), as in `Answered.digests`."""
+    return np.asarray(_digests(keys, starts, rows, np.frombuffer(blake3(told).digest(16), np.uint64)))
+
+
+def along(keys: Words, parent: Ints, order: Ints) -> Words:
+    """n x 2: over the keys of each node and all above it; `parent` is -1 for roots, `order` has parents first."""
+    return np.asarray(_along(keys, parent, order))
 
 
 def lists_of(rows: Ints) -> tuple[Ints, Ints]:
@@ -102,4 +111,15 @@ def _digests(keys: Words, starts: Ints, rows: Ints, salt: Words) -> Words:
             a = _mixed(_mixed(a + np.uint64(0x9E3779B97F4A7C15) ^ first) ^ second)
             b = _mixed(_mixed(b + np.uint64(0xD1B54A32D192ED03) ^ second) ^ first)
         out[i, 0], out[i, 1] = _mixed(a ^ np.uint64(starts[i + 1] - starts[i])), b
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _along(keys: Words, parent: Ints, order: Ints) -> Words:
+    out = keys.copy()
+    for v in order:
+        up = parent[v]
+        if up >= 0:
+            out[v, 0] = _mixed(_mixed(out[up, 0] + np.uint64(0x9E3779B97F4A7C15) ^ keys[v, 0]) ^ keys[v, 1])
+            out[v, 1] = _mixed(_mixed(out[up, 1] + np.uint64(0xD1B54A32D192ED03) ^ keys[v, 1]) ^ keys[v, 0])
     return out

@@ -38,7 +38,9 @@ def group_copies(family: Family, metadata: Metadata | None = None) -> dict[int, 
 
     The original is the first name: with metadata, what cards declare comes before that, and then the earliest upload.
     """
-    return {g.original: sorted(g.parents) for g in _groups(family, metadata)}
+    copies = {g.original: sorted(g.parents) for g in _groups(family, metadata)}
+    others = {row for rows in copies.values() for row in rows}
+    return {row: copies.get(row, []) for row in range(len(family)) if row not in others}
 
 
 def copy_edges(family: Family, metadata: Metadata | None = None) -> list[Edge]:
@@ -51,7 +53,7 @@ def copy_edges(family: Family, metadata: Metadata | None = None) -> list[Edge]:
 
 
 def _groups(family: Family, metadata: Metadata | None) -> list[_Group]:
-    """Sorted by original."""
+    """Those of more than one model, sorted by original."""
     by_content: dict[str, list[int]] = defaultdict(list)
     for row, content in enumerate(family.content_hashes):
         by_content[content].append(row)
@@ -59,7 +61,6 @@ def _groups(family: Family, metadata: Metadata | None) -> list[_Group]:
     found = []
     for rows in by_content.values():
         if len(rows) == 1:
-            found.append(_Group(rows[0], 1.0, {}, {}))
             continue
         at = {row: place for place, row in enumerate(rows)}
         declared = {row: near for row in rows if (near := tuple(base for base in bases[row] if base in at))}

@@ -17,7 +17,7 @@ from indexer.relation import trained_relation
 from indexer.sparse import Matrix, Sparse
 from store.records import Edge, Evidence
 
-__all__ = ["core_edges", "rms"]
+__all__ = ["core_edges", "rms", "roots_above"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,13 +28,15 @@ def rms(family: Family, squared: float) -> float:
     return float(np.sqrt(squared / family.elements.sum()))
 
 
-def core_edges(family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo) -> list[Edge]:
-    """The edge of each model of a core that is no root; `squared` is n x n."""
+def core_edges(
+    family: Family, squared: Matrix, ancestry: Ancestry, memo: Memo, children: Ints | None = None
+) -> list[Edge]:
+    """The edge of each model of a core that is no root, or of some `children`; `squared` is n x n."""
     edges = []
     contents = family.content_hashes
     ids = family.model_ids.tolist()
-    children = np.flatnonzero(ancestry.parent >= 0)
-    around = _around(squared, ancestry, _roots(ancestry.parent)[children], children)
+    children = np.flatnonzero(ancestry.parent >= 0) if children is None else children
+    around = _around(squared, ancestry, roots_above(ancestry.parent)[children], children)
     total = float(family.elements.sum())
     for at, child in enumerate(children.tolist()):
         parent, runner_up = int(ancestry.parent[child]), int(ancestry.runner_up[child])
@@ -107,7 +109,7 @@ def _private(of_parent: Floats, apart: Floats, of_child: Floats) -> Floats:
     return np.asarray(np.nan_to_num(0.5 * (of_parent + apart - of_child), nan=0.0, posinf=np.inf))
 
 
-def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+def roots_above(parent: NDArray[np.int64]) -> NDArray[np.int64]:
     """n: the root above each model."""
     roots = np.arange(len(parent))
     while (below := parent[roots] >= 0).any():

@@ -44,7 +44,7 @@ class CueMemory:
     def keep(self, rows: Iterable[int] = ()) -> None:
         """Note what was asked; if nothing was, what is known of these rows from the last time."""
         contents = self._family.content_hashes
-        if not self._asked:
+        if not self._asked and not self._memo.lasting:
             for v in rows:
                 known = self._memo.items(_KIND, contents[v], 8 * len(_NAMES))
                 if known:

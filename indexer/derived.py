@@ -6,7 +6,7 @@ exactly, hung on it, and kept out of the search for parents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.answered import Answered, lists_of
 from indexer.family import Family
 from indexer.lattice import Steps, find_steps, lattice_pairs
 from indexer.memo import Memo
@@ -103,45 +104,95 @@ def find_derived(
     computed from: all copies of one source lie about as far from a coarse copy as the source does. A circle cannot
     arise: each relation loses information.
     """
+    memo = memo or Memo()
     short = short_rows(family)
     hung: dict[int, tuple[int, str]] = {}
     for b in np.flatnonzero(short).tolist() if not short.all() else []:
         a = int(np.argmax(np.where(short, -np.inf, correlation[b])))
-        hung[b] = (a, derivation(family, a, b) or "quantized")
-    memo = memo or Memo()
-    nearest = {b: near for b, near in enumerate(_nearest(family, squared, memo)) if b not in hung}
-    copies = {b: _Copy(family, b, memo) for b in nearest}
+        how = memo.answer("hung", family.content_hashes[b], [family.content_hashes[a]], lambda: _hung(family, a, b))  # noqa: B023
+        hung[b] = (a, how.decode())
+    near = _nearest(family, squared, memo)
+    asked = np.array([b for b in range(len(family)) if b not in hung], np.int64)
+    copies: dict[int, _Copy] = {}
+    none = _None(family, memo) if isinstance(squared, Sparse) else None
     found: dict[int, tuple[int, str]] = {}
-    for _ in range(_ROUNDS):
+    for count in range(_ROUNDS):
         before, found = found, dict(hung)
-        for b, near in nearest.items():
-            source = copies[b].source([*near, *(before[a][0] for a in near if a in before)])
+        rows = _with_sources(near, before)
+        told = none.told(rows, count) if none is not None else np.zeros(len(rows), bool)
+        left = asked[~told[asked]]
+        memo.want(family.content_hashes[b] for b in left.tolist())
+        for b in left.tolist():
+            copy = copies.setdefault(b, _Copy(family, b, memo))
+            source = copy.source(rows[b][rows[b] >= 0].tolist())
             if source is not None and not _leads_to(found, source[0], b):
                 found[b] = source
+            told[b] = source is None
+        if none is not None:
+            none.keep(told)
         if found == before or not found:
             break
     return found
 
 
-def _nearest(family: Family, squared: Matrix, memo: Memo) -> list[list[int]]:
-    """Of each, the eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest zeros
-    first."""
+def _hung(family: Family, a: int, b: int) -> bytes:
+    """How row b, which is stored as integers or float8, was computed from row a."""
+    return (derivation(family, a, b) or "quantized").encode()
+
+
+class _None:
+    """Which models of a large component were computed from none of their candidates: nearly all, told at a time."""
+
+    def __init__(self, family: Family, memo: Memo) -> None:
+        self._answered = Answered(family, memo)
+        self._last: tuple[str, NDArray[np.uint64]] = "", np.zeros((0, 2), np.uint64)
+
+    def told(self, rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+        """n: of whom that is known, with these candidates (n x k), the same in each round of so many."""
+        self._last = f"none {count}", self._answered.digests(*lists_of(rows))
+        return self._answered.known(*self._last, np.dtype(bool))[1]
+
+    def keep(self, told: NDArray[np.bool_]) -> None:
+        """Note of whom it is."""
+        self._answered.keep(*self._last, told, told)
+
+
+def _with_sources(near: NDArray[np.int64], found: Mapping[int, tuple[int, str]]) -> NDArray[np.int64]:
+    """n x 2k: each row's candidates and what those were computed from, each once, in rising order; -1 before them."""
+    source = np.full(len(near) + 1, -1)
+    for row, (of, _) in found.items():
+        source[row] = of
+    rows = np.sort(np.concatenate([near, source[near]], axis=1), axis=1)
+    rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = -1
+    rows[rows == np.arange(len(near))[:, None]] = -1
+    return np.sort(rows, axis=1)
+
+
+def _nearest(family: Family, squared: Matrix, memo: Memo) -> NDArray[np.int64]:
+    """n x k: of each, the eight nearest; for a model with many zeros also the eight nearest in what is no zero, fewest
+    zeros first; -1 for nobody."""
     if isinstance(squared, Sparse):
-        found = [[a for a in near if a >= 0] for near in squared.nearest(_TRIED).tolist()]
+        near = squared.nearest(_TRIED)
     else:
-        order = np.argsort(squared + np.diag(np.full(len(squared), np.inf)), axis=1, kind="stable")[:, :_TRIED]
-        found = [[a for a in near if a != b and np.isfinite(squared[b, a])] for b, near in enumerate(order.tolist())]
-    for b in np.flatnonzero(family.zeros - family.zeros.min() >= LEAST_ZEROS).tolist():
+        near = np.argsort(squared + np.diag(np.full(len(squared), np.inf)), axis=1, kind="stable")[:, :_TRIED]
+        here = np.arange(len(squared))[:, None]
+        near = np.where((near != here) & np.isfinite(np.take_along_axis(squared, near, axis=1)), near, -1)
+    more = np.full((len(family), _TRIED), -1)
+    zeroed = np.flatnonzero(family.zeros - family.zeros.min() >= LEAST_ZEROS).tolist()
+    memo.want(family.content_hashes[b] for b in zeroed)
+    for b in zeroed:
         rows, _ = reached(squared, b)
         if family.zeros[b] - family.zeros[rows].min(initial=1.0) >= LEAST_ZEROS:
             keys = family.content_keys[rows].tobytes()
             places = memo.answer("kept", family.content_hashes[b], keys, lambda: _kept(family, b, rows))  # noqa: B023
-            found[b] += rows[np.frombuffer(places, np.int32)].tolist()
-    return found
+            nearest = rows[np.frombuffer(places, np.int32)]
+            more[b, : len(nearest)] = nearest
+    return np.concatenate([near, more], axis=1) if zeroed else near
 
 
 def _kept(family: Family, b: int, rows: NDArray[np.int64]) -> bytes:
     """Places among some rows, int32, of those nearest in what row b has no zero in, fewest zeros first."""
+    family.samples.at_hand(rows)
     kept = np.flatnonzero(family.samples[b])
     y = family.samples[b, kept]
     apart = np.array([((family.samples[a, kept] - y) ** 2).sum() for a in rows])
@@ -174,9 +225,8 @@ class _Copy:
             return found or find_steps(self._family, self._row, lattice_pairs(self._family))
         return ()
 
-    def source(self, rows: Iterable[int]) -> tuple[int, str] | None:
-        """(the row among `rows` that it was computed from, relation), or None."""
-        candidates = sorted({a for a in rows if a != self._row})
+    def source(self, candidates: list[int]) -> tuple[int, str] | None:
+        """(the row among these others, in rising order, that it was computed from, relation), or None."""
         if candidates == self._asked:
             return self._answer
         content, keys = self._family.content_hashes[self._row], self._family.content_keys[candidates]

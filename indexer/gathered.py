@@ -14,12 +14,14 @@ from indexer.family import Family, TensorColumn
 from indexer.samples import Samples
 from store.dtypes import DTYPES
 
-__all__ = ["BARE", "COLUMNS", "gather_family"]
+__all__ = ["BARE", "COLUMNS", "SAMPLED", "gather_family"]
 
 _NUMBERS: Final = ("elements", "covered", "mean", "sum_squares", "m2", "m4", "minimum", "maximum", "zeros")
 BARE: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash")
 COLUMNS: Final = (*BARE, "samples", "projection")
 """Of a shard, those that a family is made from; without its samples and projections, those that are BARE."""
+SAMPLED: Final = ("model_id", "tensor", "dtype", "shape", "elements", "covered", "samples", "projection")
+"""Those that samples and projections are made from: all else is 0 or empty."""
 _COUNTER: Final = "num_batches_tracked"
 
 Ints = NDArray[np.int64]
@@ -64,8 +66,8 @@ def gather_family(
     quantized: frozenset[int] = frozenset(),
 ) -> Family:
     """As `make_family` does from sketches. `models` holds (model id, name, content hash, created); `tables` have
-    COLUMNS, or BARE ones for a family of samples of length 0, and rows of these models only; `quantized` are ids of
-    models whose files hold quantised weights."""
+    COLUMNS, BARE ones for a family of samples of length 0, or SAMPLED ones, and rows of these models only; `quantized`
+    are ids of models whose files hold quantised weights."""
     ids = np.array([model[0] for model in models], np.int64)
     order = np.argsort(ids, kind="stable")
     parts: dict[str, list[_Part]] = {}
@@ -74,7 +76,10 @@ def gather_family(
         rows = order[np.searchsorted(ids[order], table.column("model_id").to_numpy())]
         names = table.column("tensor").combine_chunks().dictionary_encode()
         codes = names.indices.to_numpy()
-        numbers = {name: table.column(name).to_numpy() for name in _NUMBERS}
+        numbers = {
+            name: table.column(name).to_numpy() if name in table.column_names else np.zeros(table.num_rows)
+            for name in _NUMBERS
+        }
         for code, name in enumerate(names.dictionary.to_pylist()):
             at = np.flatnonzero(codes == code)
             parts.setdefault(name, []).append(_Part(rows[at], at, table, numbers))
@@ -117,10 +122,11 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
         present[part.rows] = True
         for number, values in told.items():
             values[part.rows] = part.number(number)
-        for row, content, dtype in zip(
-            part.rows.tolist(), part.texts("content_hash"), part.texts("dtype"), strict=True
-        ):
-            hashes[row], dtypes[row] = content, dtype
+        for row, dtype in zip(part.rows.tolist(), part.texts("dtype"), strict=True):
+            dtypes[row] = dtype
+        if "content_hash" in part.table.column_names:
+            for row, content in zip(part.rows.tolist(), part.texts("content_hash"), strict=True):
+                hashes[row] = content
     samples, even = _samples(n, parts, np.array(dtypes))
     column = TensorColumn(
         name=name,

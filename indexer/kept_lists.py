@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family
-from indexer.memo import Memo
+from indexer.memo import RECORD, Memo
 
 __all__ = ["FRESH", "GONE", "NOBODY", "Kept", "Records", "renumbered"]
 
@@ -43,7 +43,7 @@ class Kept:
 
     def read(self, family: Family, row: np.dtype[np.void]) -> Records | None:
         """The records of a family's models, as they were kept, in its numbers; None where nothing is of use."""
-        held = self.memo.held(self.kind, self.content)
+        held = self.memo.held(RECORD + self.kind, self.content)
         record = _with_key(row)
         at = len(self.told)
         if held[:at] != self.told or len(held) <= at or (len(held) - at) % record.itemsize:
@@ -55,11 +55,11 @@ class Kept:
         """Keep them for the next update."""
         told = np.empty(len(records), _with_key(records.dtype))
         told["key"], told["row"] = family.content_keys, records
-        self.memo.hold(self.kind, self.content, self.told + told.tobytes())
+        self.memo.hold(RECORD + self.kind, self.content, self.told + told.tobytes())
 
     def read_few(self, family: Family, row: np.dtype[np.void]) -> Records | None:
         """As `read`, of what `write_few` kept; the others' lists hold NOBODY."""
-        held = self.memo.held(self.kind, self.content)
+        held = self.memo.held(RECORD + self.kind, self.content)
         record, at = _with_place(row), len(self.told) + 8
         if held[: len(self.told)] != self.told or len(held) < at:
             return None
@@ -78,7 +78,7 @@ class Kept:
         told = np.empty(len(rows), _with_place(records.dtype))
         told["place"], told["row"] = rows, records[rows]
         keys = len(family).to_bytes(8, "little") + family.content_keys.tobytes()
-        self.memo.hold(self.kind, self.content, self.told + keys + told.tobytes())
+        self.memo.hold(RECORD + self.kind, self.content, self.told + keys + told.tobytes())
 
 
 def _with_key(row: np.dtype[Any]) -> np.dtype[np.void]:

@@ -20,6 +20,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from indexer.ancestry import ROOT_ODDS, Ancestry, alone, candidates
+from indexer.answered import Answered, lists_of
 from indexer.chances import Chances, told_by_chances
 from indexer.costs import floored, parent_costs
 from indexer.cue_memory import CueMemory
@@ -137,6 +138,7 @@ def _roots(
     sample = np.array(sorted(range(len(family)), key=lambda row: contents[row])[:SAMPLE], np.int64)
     away = _apart(vectors, sample).mean(axis=1)
     pool = np.argsort(away, kind="stable")[:POOL].tolist()
+    memo.want(contents[row] for row in pool)
     age = {row: _age(family, row, near[row, :4], cues, memo) for row in pool}
     old = sorted(pool, key=lambda row: -age[row])
     among = np.array(sorted(pool[:ROOTS] + [row for row in old if row not in pool[:ROOTS]][:ROOTS]), np.int64)
@@ -146,6 +148,8 @@ def _roots(
     remembered = CueMemory(family, cues, memo)
 
     def judged() -> Floats:
+        memo.want(contents[row] for row in rows.tolist())
+        family.samples.at_hand(rows)
         squared = among_rows(family, rows)
         told = candidates(
             squared,
@@ -198,39 +202,36 @@ def among_rows(family: Family, rows: Ints) -> Floats:
 def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior, memo: Memo) -> Chances:
     """All candidate edges with their costs."""
     n = len(family)
-    contents = family.content_hashes
-    around = {v: _neighbourhood(root, v, above[v], near[v]) for v in range(n) if v != root}
-    columns: dict[int, Floats] = {}
-    asked: dict[int, bytes] = {}
-    for v, rows in around.items():
-        digest, known = memo.look("parents", contents[v], family.content_keys[rows].tobytes())
-        if known is None:
-            asked[v] = digest
-        else:
-            columns[v] = np.frombuffer(known)
+    around = _neighbourhoods(root, above, near)
+    answered = Answered(family, memo)
+    told = answered.digests(*lists_of(around))
+    known, costs = answered.known("parents", told, np.dtype((np.float64, around.shape[1:])))
+    asked = [v for v in np.flatnonzero(~known).tolist() if v != root]
     for first in range(0, len(asked), _CHUNK):
-        some = list(asked)[first : first + _CHUNK]
-        for v, squared in zip(some, _blocks(family, [around[v] for v in some]), strict=True):
-            columns[v] = _costs(squared)[:, 1] + prior.ranks(v, around[v], squared[:, 1])
-            memo.keep("parents", contents[v], asked[v], columns[v].tobytes())
-    tails, costs, counts = [], [], []
-    for v, rows in around.items():
-        # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
-        column = np.where((rows == root) & ~np.isfinite(columns[v]), FAR, columns[v])
-        keep = np.isfinite(column)
-        tails.append(rows[keep])
-        costs.append(column[keep])
-        counts.append(len(costs[-1]))
-    tail, head = np.concatenate(tails), np.repeat(np.array(list(around), np.int64), counts)
-    cost = np.concatenate(costs) + prior.told(tail, head)
+        some = {v: around[v][around[v] >= 0] for v in asked[first : first + _CHUNK]}
+        for (v, rows), squared in zip(some.items(), _blocks(family, some.values()), strict=True):
+            costs[v, : len(rows)] = _costs(squared)[:, 1] + prior.ranks(v, rows, squared[:, 1])
+    answered.keep("parents", told, costs)
+    # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
+    costs[:, 0] = np.where(np.isfinite(costs[:, 0]), costs[:, 0], FAR)
+    keep = (around >= 0) & np.isfinite(costs)
+    keep[root] = False
+    tail, head = around[keep], np.repeat(np.arange(n), keep.sum(axis=1))
+    cost = costs[keep] + prior.told(tail, head)
     ahead = valley(edge_margins(tail, head, cost, root), float(ROOT_ODDS[0] + ROOT_ODDS[1] * np.log(min(n, MOST))))
     return Chances(tail, head, cost - ahead * (tail == root))
 
 
-def _neighbourhood(root: int, v: int, above: Ints, near: Ints) -> Ints:
-    """The root, the row itself, and the others in rising order."""
-    others = np.unique(np.concatenate([above[above >= 0], near[near >= 0]]))
-    return np.concatenate([[root, v], others[(others != root) & (others != v)]])
+def _neighbourhoods(root: int, above: Ints, near: Ints) -> Ints:
+    """n x k: the root, the row itself, and the others in rising order; then -1."""
+    n = len(above)
+    others = np.concatenate([above, near], axis=1)
+    others[(others == root) | (others == np.arange(n)[:, None]) | (others < 0)] = n
+    others.sort(axis=1)
+    others[:, 1:][others[:, 1:] == others[:, :-1]] = n
+    others.sort(axis=1)
+    others[others == n] = -1
+    return np.concatenate([np.full((n, 1), root), np.arange(n)[:, None], others], axis=1)
 
 
 def _blocks(family: Family, neighbourhoods: Iterable[Ints]) -> list[Floats]:

@@ -91,6 +91,8 @@ def _records(
     rows, places = listed(tree, finder, vectors, records, known)
     records["precision"] = tree.precision
     near = nearest_of(records[rows], LISTED)
+    # All that follows looks at who is new to a list beside all that are in it.
+    tree.samples.at_hand(np.unique(np.append(rows, near[near >= 0])))
     places = places[:, : near.shape[1]]
     held = (near >= 0) & (places >= 0) & (places < near.shape[1])
     new = (near >= 0) & ~held
@@ -148,6 +150,7 @@ def _correlated(tree: Family, fresh: Ints, memo: Memo) -> Sparse:
     other = np.flatnonzero(~short)
     eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
     best, values = np.full(len(eight), -1), np.full(len(eight), -np.inf)
+    memo.want(tree.content_hashes[row] for row in eight.tolist())
     place = {bytes(key): row for row, key in enumerate(tree.content_keys)} if eight.size else {}
     for at in np.flatnonzero(~np.isin(eight, fresh)).tolist():
         for key, told in memo.items(_EIGHT, tree.content_hashes[eight[at]], 8).items():

@@ -6,22 +6,54 @@ with a memory equals one without. Of each model (by its content) and kind of que
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-__all__ = ["SOLVER_VERSION", "Answers", "Memo"]
+__all__ = ["NOTHING", "RECORD", "SOLVER_VERSION", "Answers", "Fetched", "Memo"]
 
 SOLVER_VERSION: Final = 11
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
+RECORD: Final = "tree "
+"""How kinds begin of what is kept of a whole tree, with one of its models."""
 _NOTHING: Final = b""
+NOTHING: Final = _NOTHING, _NOTHING
+"""(digest, answer) where nothing was noted."""
 
 Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
 """(content, kind) -> (digest, answer)."""
+
+
+class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
+    """Answers that are fetched for whom they are asked about: of a large tree those are few."""
+
+    def __init__(self, fetch: Callable[[list[str]], Answers], held: Answers) -> None:
+        """`fetch` gives the answers about models of some contents, each asked once; some are `held` already."""
+        self._fetch = fetch
+        self._asked: set[str] = set()
+        self.held = dict(held)
+        """What was fetched."""
+
+    def want(self, contents: Iterable[str]) -> None:
+        """Fetch what is known of these."""
+        new = sorted(set(contents) - self._asked)
+        if new:
+            self._asked.update(new)
+            self.held.update(self._fetch(new))
+
+    def __getitem__(self, key: tuple[str, str]) -> tuple[bytes, bytes]:
+        self.want(key[:1])
+        return self.held[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
 
 
 class Memo:
@@ -30,11 +62,32 @@ class Memo:
     `among` says of which tensors all questions are: those that a component's models have.
     """
 
-    def __init__(self, stored: Mapping[tuple[str, str], tuple[bytes, bytes]] | None = None, among: str = "") -> None:
-        self._stored = stored or {}
+    def __init__(self, stored: Answers | None = None, among: str = "") -> None:
+        self._stored: Answers = {} if stored is None else stored
         self._asked = blake3(f"{SOLVER_VERSION}\n{among}".encode()).digest(16)
         self.used: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         """All questions that were asked, with their answers: what is worth keeping."""
+
+    @property
+    def asked(self) -> bytes:
+        """16 bytes over what all questions are about, and the version of the solver."""
+        return self._asked
+
+    @property
+    def lasting(self) -> bool:
+        """Does what is not asked stay as it is?"""
+        return isinstance(self._stored, Fetched)
+
+    def at_hand(self, kind: str, contents: Iterable[str]) -> list[tuple[bytes, bytes]]:
+        """(digest, answer) as they were noted last about each of some models, empty where nothing was or nothing has
+        been fetched."""
+        stored = self._stored.held if isinstance(self._stored, Fetched) else self._stored
+        return [stored.get((content, kind), NOTHING) for content in contents]
+
+    def want(self, contents: Iterable[str]) -> None:
+        """More will be asked about these: what is known of them may have to be fetched."""
+        if isinstance(self._stored, Fetched):
+            self._stored.want(contents)
 
     def look(self, kind: str, content: str, inputs: Iterable[str] | bytes) -> tuple[bytes, bytes | None]:
         """(digest of a question about a model, the answer if it is known from the same inputs)."""

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.answered import Answered, lists_of
 from indexer.combination import Combination
 from indexer.family import Family
 from indexer.layered import layered_merge
@@ -25,8 +26,8 @@ from indexer.links import pieces
 from indexer.masked import masked_merge
 from indexer.memo import Memo
 from indexer.pile_memory import KIND
-from indexer.relatives import Relatives, all_relatives, depends
-from indexer.sparse import Matrix, reached
+from indexer.relatives import Candidates, Relatives, all_relatives, depends
+from indexer.sparse import Matrix, Sparse, reached
 
 __all__ = ["find_merges"]
 
@@ -48,32 +49,95 @@ def find_merges(
     central = central[:_CENTRAL]
     memo = memo or Memo()
     every = all_relatives(family, squared, central, memo)
-    relatives = {row: found for row, found in every.items() if len(found.candidates) >= 2}
-    flat = {row: near for row, near in relatives.items() if _depends(family, near, memo)}
+    asked = _Asked(every, memo, Answered(family, memo) if isinstance(squared, Sparse) else None)
+    relatives = (every.rows >= 0).sum(axis=1) >= 2
+    flat = asked.depending(relatives)
+    memo.want(family.content_hashes[row] for row in flat)
     found: dict[int, Combination] = {}
     for group in _groups(squared, flat):
         found |= _remembered_merges(family, squared, group, memo)
-    others = {row: near for row, near in relatives.items() if row not in flat}
-    curved = {
-        row: merge for row, near in others.items() if (merge := _curved(family, near, set(found), memo)) is not None
-    }
+    others = relatives.copy()
+    others[list(flat)] = False
+    curved = asked.curved(others, set(found))
     merges = set(found) | set(curved)
     linear = set(found)
-    for row, near in others.items() if merges else ():
+    for row in sorted(curved):
         # Of models that are no merges where that can be, else of merges.
-        if row in curved:
-            retry = bool(merges & set(curved[row].sources))
-        else:
-            # With the same candidates the answer would be the same.
-            retry = not linear.isdisjoint(near.candidates.tolist())
-        if retry:
-            again = _curved(family, near, merges if row in curved else set(), memo, "again")
+        if merges & set(curved[row].sources):
+            again = _curved(family, every.of(row), merges, memo, "again")
             if again is not None:
                 curved[row] = again
+    if linear:
+        # With the same candidates the answer would be the same.
+        others &= asked.with_any(linear)
+        others[list(curved)] = False
+        curved |= asked.curved(others, set(), "again")
     for row, merge in sorted(curved.items()):
         if not any(row in _above(found, parent) for parent in merge.sources):
             found[row] = merge
     return dict(sorted(found.items()))
+
+
+class _Asked:
+    """What is asked of each model by itself: with nearly all it is known that they are no merges, and told for all of
+    them at a time by what is `answered`."""
+
+    def __init__(self, every: Candidates, memo: Memo, answered: Answered | None) -> None:
+        self._every, self._memo, self._answered = every, memo, answered
+        self._contents = every.family.content_hashes
+
+    def with_any(self, rows: set[int]) -> NDArray[np.bool_]:
+        """n: which have one of these rows as a candidate."""
+        among = np.zeros(len(self._every.rows) + 1, bool)
+        among[list(rows)] = True
+        return np.asarray(among[self._every.rows].any(axis=1))
+
+    def depending(self, which: NDArray[np.bool_]) -> dict[int, Relatives]:
+        """Those of these rows whose candidates may explain them."""
+        told, known, answers = self._told("depends", self._every.rows, which)
+        for row in self._unknown(which & ~known):
+            answers[row] = _depends(self._every.family, self._every.of(row), self._memo)
+        self._keep("depends", told, answers, which)
+        return {row: self._every.of(row) for row in np.flatnonzero(which & answers).tolist()}
+
+    def curved(self, which: NDArray[np.bool_], barred: set[int], again: str = "") -> dict[int, Combination]:
+        """Those of these rows that are a merge of candidates that are not barred."""
+        rows = self._every.rows
+        among = np.zeros(len(rows) + 1, bool)
+        among[list(barred)] = True
+        kept = np.where(among[rows], -1, rows)
+        kept = np.take_along_axis(kept, np.argsort(kept < 0, axis=1, kind="stable"), axis=1)
+        kind = f"curved {again}".strip()
+        # The nearest has a say in units, also where it is barred.
+        told, known, _ = self._told(kind, np.column_stack([kept, self._every.nearest]), which)
+        found = {}
+        for row in self._unknown(which & ~known):
+            merge = _curved(self._every.family, self._every.of(row), barred, self._memo, again)
+            if merge is not None:
+                found[row] = merge
+        none = which.copy()
+        none[list(found)] = False
+        self._keep(kind, told, np.zeros(len(rows), bool), none)
+        return found
+
+    def _unknown(self, which: NDArray[np.bool_]) -> list[int]:
+        rows: list[int] = np.flatnonzero(which).tolist()
+        self._memo.want(self._contents[row] for row in rows)
+        return rows
+
+    def _told(
+        self, kind: str, rows: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.bool_]]:
+        """(digests of these inputs, n: whose answer is known, n answers)."""
+        n = len(rows)
+        if self._answered is None:
+            return np.zeros((n, 2), np.uint64), np.zeros(n, bool), np.zeros(n, bool)
+        told = self._answered.digests(*lists_of(rows))
+        return told, *self._answered.known(f"{kind} of all", told, np.dtype(bool))
+
+    def _keep(self, kind: str, told: NDArray[np.uint64], answers: NDArray[np.bool_], which: NDArray[np.bool_]) -> None:
+        if self._answered is not None:
+            self._answered.keep(f"{kind} of all", told, answers, which)
 
 
 def _depends(family: Family, near: Relatives, memo: Memo) -> bool:

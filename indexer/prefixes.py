@@ -1,5 +1,5 @@
-"""What updates need of all models of a large tree: a prefix of their samples, kept beside the search vectors. All else of
-a model's samples and projections is read when it is first looked at.
+"""What updates need of all models of a large tree: a prefix of their samples, kept beside the search vectors. All else
+of a model's samples and projections is read when it is first looked at.
 
 The file is derived data (`store.vectors`): a model that it does not hold is read and added, and where it is missing, or
 of no use, all sketches are read. Families of other shapes have files of their own.
@@ -39,12 +39,14 @@ def keep_prefixes(folder: Path, family: Family) -> None:
     known = read_vectors(path, layout, family.model_ids[order], contents[order])
     missing = order if known is None else order[~np.isin(family.model_ids[order], known.model_ids)]
     if missing.size:
-        told = Vectors(family.model_ids[missing], contents[missing], family.prefix[missing].astype(np.float32, copy=False))
+        told = Vectors(
+            family.model_ids[missing], contents[missing], family.prefix[missing].astype(np.float32, copy=False)
+        )
         (write_vectors if known is None else append_vectors)(path, layout, told)
 
 
 def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
-    """A family whose prefixes are at hand, and whose samples and projections are read by row; None where that cannot be.
+    """A family with prefixes at hand, whose samples and projections are read by row; None where that cannot be.
 
     `bare` is the family without them, and `load` reads some of its models as they are, by their ids. What of them the
     file in the folder has not is added to it. Raises OSError when it cannot be written.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
 from indexer.family import Family
-from indexer.gathered import BARE, COLUMNS, gather_family
+from indexer.gathered import BARE, COLUMNS, SAMPLED, gather_family
 from indexer.metadata import Metadata
 from indexer.prefixes import keep_prefixes, read_by_row
 from store.lineage import LiveModel, architecture_roles, declared_bases, live_models, read_sketches
@@ -41,10 +41,11 @@ class Reader:
         self._last = None
         models = live_models(self._connection, self._architecture, ids)
         place = {model.model_id: at for at, model in enumerate(models)}
+        roles = architecture_roles(self._connection, self._architecture)
 
-        def load(some: Sequence[int], columns: Sequence[str] = COLUMNS) -> Family:
+        def load(some: Sequence[int], columns: Sequence[str] = SAMPLED) -> Family:
             few = [models[at] for at in sorted(place[i] for i in some)]
-            return load_family(self._connection, self._graph, self._architecture, few, columns)
+            return _family(self._architecture, roles, self._graph, few, columns)
 
         found = read_by_row(self._shortlist, load(ids, BARE), load)
         return self(ids) if found is None else found
@@ -63,18 +64,20 @@ class Reader:
 
 
 def load_family(
-    connection: duckdb.DuckDBPyConnection,
-    graph: Path,
-    architecture: str,
-    models: list[LiveModel],
-    columns: Sequence[str] = COLUMNS,
+    connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
 ) -> Family:
-    """The family of these models, with what these columns of their sketches say."""
+    """The family of these models, with what their sketches say."""
+    return _family(architecture, architecture_roles(connection, architecture), graph, models, COLUMNS)
+
+
+def _family(
+    architecture: str, roles: Mapping[str, str], graph: Path, models: list[LiveModel], columns: Sequence[str]
+) -> Family:
     return gather_family(
         architecture,
         [(m.model_id, m.name, m.content_hash, m.created) for m in models],
         read_sketches(graph, models, columns),
-        architecture_roles(connection, architecture),
+        roles,
         frozenset(m.model_id for m in models if m.quantization),
     )
 

@@ -30,7 +30,10 @@ def recall(family: Family, near: Ints, fresh: Ints, memo: Memo) -> float:
     keys = list(map(bytes, family.content_keys))
     place = {key: row for row, key in enumerate(keys)}
     held = found = 0
-    for row in sorted(range(len(family)), key=lambda row: contents[row])[:SAMPLED]:
+    sampled = sorted(range(len(family)), key=lambda row: contents[row])[:SAMPLED]
+    memo.want(contents[row] for row in sampled)
+    family.samples.at_hand(sampled)
+    for row in sampled:
         known = memo.items(_KIND, contents[row], 8) if row not in fresh else {}
         others = np.array([place.get(key, -1) for key in known], np.int64)
         squared = np.array([np.frombuffer(told)[0] for told in known.values()])

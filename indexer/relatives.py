@@ -10,13 +10,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from indexer.answered import Answered
 from indexer.combination import explained, units
 from indexer.family import Family
 from indexer.memo import Memo
 from indexer.sparse import Matrix, Sparse, reached
 
-__all__ = ["Relatives", "all_relatives", "depends", "moved", "relatives_of"]
+__all__ = ["Candidates", "Relatives", "all_relatives", "depends", "moved", "relatives_of"]
 
+_KIND: Final = "relatives of all"
 _NEAR: Final = 16
 _ALONG: Final = 16
 """Candidates of a model: its nearest, and those in whose direction it lies as seen from the nearest and the centre."""
@@ -82,38 +84,48 @@ def relatives_of(family: Family, squared: Matrix, row: int, central: NDArray[np.
     return Relatives(family, row, candidates, int(candidates[0]) if len(candidates) else -1)
 
 
-def all_relatives(
-    family: Family, squared: Matrix, central: NDArray[np.int64], memo: Memo | None = None
-) -> dict[int, Relatives]:
+@dataclass(frozen=True)
+class Candidates:
+    """`Relatives` of all n rows of a family."""
+
+    family: Family = field(repr=False)
+    rows: NDArray[np.int64]
+    """n x k: the candidates of each, nearest first, then -1."""
+    nearest: NDArray[np.int64]
+    """n."""
+
+    def of(self, row: int) -> Relatives:
+        """Those of a row."""
+        rows = self.rows[row]
+        return Relatives(self.family, row, rows[rows >= 0], int(self.nearest[row]))
+
+
+def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64], memo: Memo | None = None) -> Candidates:
     """`relatives_of` each row. Of a large component, `memo` knows them of rows whose lists are what they were."""
     n = len(family)
     if not isinstance(squared, Sparse) or not family.present.all():
-        return {row: relatives_of(family, squared, row, central) for row in range(n)}
-    memo = memo or Memo()
+        every = [relatives_of(family, squared, row, central) for row in range(n)]
+        rows = np.full((n, max((len(near.candidates) for near in every), default=0)), -1)
+        for near in every:
+            rows[near.row, : len(near.candidates)] = near.candidates
+        return Candidates(family, rows, np.array([near.nearest for near in every], np.int64))
     starts, columns, _ = squared.lists()
     first = squared.nearest(1)[:, 0]
-    middle = family.content_keys[central].tobytes()
-    listed = np.ascontiguousarray(family.content_keys[columns])
-    chosen: dict[int, NDArray[np.int64]] = {}
-    asked: dict[int, bytes] = {}
-    for row, (start, end) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
-        told = middle + listed[start:end].tobytes()
-        digest, known = memo.look("relatives", family.content_hashes[row], told)
-        if known is None:
-            asked[row] = digest
-        else:
-            chosen[row] = columns[start + np.frombuffer(known, np.int32)]
-    for row, places in zip(asked, _places(squared, np.array(list(asked), np.int64), first, central), strict=True):
-        memo.keep("relatives", family.content_hashes[row], asked[row], places.astype(np.int32).tobytes())
-        chosen[row] = columns[starts[row] + places]
-    most = max(2, family.samples.shape[1] // 8)
-    return {row: Relatives(family, row, chosen[row][:most], int(first[row])) for row in range(n)}
+    answered = Answered(family, memo or Memo())
+    told = answered.digests(starts, columns, family.content_keys[central].tobytes())
+    known, places = answered.known(_KIND, told, np.dtype((np.int32, (_NEAR + 2 * _ALONG + central.size,))))
+    fresh = np.flatnonzero(~known)
+    if fresh.size:
+        places[fresh] = _places(squared, fresh, first, central)
+    answered.keep(_KIND, told, places)
+    rows = np.where(places >= 0, columns[np.minimum(starts[:-1, None] + places, len(columns) - 1)], -1)
+    return Candidates(family, rows[:, : max(2, family.samples.shape[1] // 8)], first)
 
 
 def _places(
     squared: Sparse, rows: NDArray[np.int64], first: NDArray[np.int64], central: NDArray[np.int64]
-) -> list[NDArray[np.int64]]:
-    """The candidates of some rows, as places in their lists. `first` are n, the nearest of each."""
+) -> NDArray[np.int64]:
+    """b x k: the candidates of some rows, as places in their lists. `first` are n, the nearest of each."""
     starts, columns, values = squared.lists()
     sizes = np.diff(starts)[rows]
     spans = np.cumsum([0, *sizes])
@@ -122,7 +134,7 @@ def _places(
     # How far what is near lies from the nearest and from the middle.
     ends = np.concatenate([first[row], np.full(row.size, central[0])]), np.concatenate([columns, columns])
     beside = squared.with_pairs(*ends)[ends].reshape(2, -1)
-    return [each[each >= 0] for each in _chosen(rows, first[rows], spans, columns, values, beside, central)]
+    return np.asarray(_chosen(rows, first[rows], spans, columns, values, beside, central))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from indexer.components import find_components
 from indexer.copies import copy_edges, group_copies
 from indexer.core import DENSE, Core, find_core, measure_tree
-from indexer.core_edges import core_edges, rms
+from indexer.core_edges import core_edges
 from indexer.derived import find_derived
+from indexer.derived_edges import derived_edge
 from indexer.distance import normalised
 from indexer.family import Family
 from indexer.large_core import LargeCore, recover_large_core
+from indexer.large_edges import large_edges
 from indexer.large_measured import LargeMeasured, measure_large
 from indexer.memo import Memo
 from indexer.merged_tree import merge_rows, name_merges, recover_with_merges
@@ -25,17 +27,13 @@ from indexer.orphans import adopt
 from indexer.pairs import nearest_pairs
 from indexer.partial import told_apart
 from indexer.roots import WEIGHTS
-from indexer.sparse import Matrix, Sparse
 from indexer.stage import all_stages, infer_stages
 from indexer.trained_copies import onto_copies
 from indexer.weighing import weigh
 from store.pairs import PAIRS
-from store.records import Edge, Evidence, Inferred, Merge
+from store.records import Edge, Inferred, Merge
 
-__all__ = ["Component", "group_copies", "solve_component", "split"]
-
-DERIVED_CONFIDENCE: Final = 0.98
-"""Of casts, quantised and pruned copies: 99.4% of quantised models on the Hub are leaves (Model Atlas, 2025)."""
+__all__ = ["Component", "group_copies", "is_large", "solve_component", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,17 @@ class Component:
     """Answers that are worth keeping, as of `indexer.memo`."""
     recall: float | None = None
     """Of the lists of nearest in a large component, measured on a sample."""
+    standing: Mapping[int, int] = field(default_factory=dict)
+    """Child -> parent, ids: further edges, which are what they were when they were last written."""
+
+    def parents(self) -> dict[int, int]:
+        """Child -> parent, ids, of all edges."""
+        return {**self.standing, **{edge.child_id: edge.parent_id for edge in self.edges}}
+
+
+def is_large(models: int) -> bool:
+    """Is a component of so many models solved by neighbourhoods?"""
+    return models > DENSE
 
 
 def split(family: Family) -> list[NDArray[np.int64]]:
@@ -79,12 +88,14 @@ def solve_component(
     root_weights: NDArray[np.float64] = WEIGHTS,
     stored: Mapping[tuple[str, str], tuple[bytes, bytes]] | None = None,
     dense: int | None = None,
+    written: bool = False,
 ) -> Component:
     """Solve a family that is one component (see `split`); without `metadata`, from its weights alone.
 
     `infer` ancestors that are not in it. `root_weights` are those of `indexer.roots.FEATURES`. `stored` are
     answers that were found before, as of `indexer.memo`: with or without them the result is the same.
-    Components of more than `dense` models (DENSE unless told) are solved by neighbourhoods.
+    Components of more than `dense` models (DENSE unless told) are solved by neighbourhoods. With `written`, those edges
+    of such a one that were written with what is stored, and are what they were, are `standing`.
     """
     family = family.alone()
     held = [f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors]
@@ -98,8 +109,10 @@ def solve_component(
     inferred: tuple[Inferred, ...] = ()
     stage: dict[int, str] = {}
     recall: float | None = None
+    standing: Mapping[int, int] = {}
+    large = is_large(len(tree)) if dense is None else len(tree) > dense
     if len(tree) > 1:
-        measured = measure_large(tree, memo) if len(tree) > (DENSE if dense is None else dense) else measure_tree(tree)
+        measured = measure_large(tree, memo) if large else measure_tree(tree)
         squared, correlation = measured.squared, measured.correlation
         derived = find_derived(tree, squared, correlation, memo)
         weighing = None
@@ -110,59 +123,32 @@ def solve_component(
         if isinstance(measured, LargeMeasured):
             recall = measured.recall
             core, ancestry = recover_large_core(tree, measured, derived, weighing, memo, root_weights)
+            told = large_edges(tree, measured, derived, core, ancestry, weighing, family, originals, memo, written)
+            edges, standing, stage = told.told, told.standing, dict(told.stage)
         else:
             core = find_core(tree, measured.squared, derived, None if weighing is None else weighing.prior(), memo)
             apart = told_apart(core.family, core.squared)
             ancestry = recover_with_merges(apart, core.cues, core.merges, core.prior, root_weights)
-        inner, inside = core.family, core.squared
-        merges = merge_rows(inner, core.merges)
-        found = core_edges(inner, inside, ancestry, memo)
-        trained = name_merges(inner, found, core.merges)
-        edges += onto_copies(tree, derived, trained, memo)
-        edges += [_derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
-        if weighing is not None:
-            edges = weighing.told(family, edges)
-        if infer and not isinstance(inside, Sparse):
-            declared = weighing.confirmed(ancestry.parent) if weighing is not None else None
-            edges, inferred = adopt(inner, inside, ancestry.parent, edges, core.cues, set(core.merges), declared)
-        falls = {e.child_id: told.value for e in found for told in e.evidence if told.cue == "kurtosis"}
-        ids = inner.model_ids.tolist()
-        told = infer_stages(inner, ancestry.parent, inside, lambda _, child: falls.get(ids[child], 0.0))
-        stage = dict(zip(ids, told, strict=True))
-        if isinstance(core, Core):
+            inner, inside = core.family, core.squared
+            found = core_edges(inner, inside, ancestry, memo)
+            trained = name_merges(inner, found, core.merges)
+            edges += onto_copies(tree, derived, trained, memo)
+            edges += [derived_edge(tree, squared, correlation, row, *found) for row, found in derived.items()]
+            if weighing is not None:
+                edges = weighing.told(family, edges)
+            if infer:
+                declared = weighing.confirmed(ancestry.parent) if weighing is not None else None
+                edges, inferred = adopt(inner, inside, ancestry.parent, edges, core.cues, set(core.merges), declared)
+            falls = {e.child_id: told.value for e in found for told in e.evidence if told.cue == "kurtosis"}
+            ids = inner.model_ids.tolist()
+            stages = infer_stages(inner, ancestry.parent, inside, lambda _, child: falls.get(ids[child], 0.0))
+            stage = dict(zip(ids, stages, strict=True))
             core.cues.keep()
+        merges = merge_rows(core.family, core.merges)
         pairs = nearest_pairs(tree, measured.pairs)
     edges += copy_edges(family, metadata)
-    stages = all_stages(family.model_ids.tolist(), stage, edges)
+    all_told = all_stages(family.model_ids.tolist(), stage, edges, standing)
     by_child = tuple(sorted(edges, key=lambda e: e.child_id))
-    return Component(np.arange(len(family)), by_child, pairs, merges, inferred, stages, memo.used, recall)
-
-
-def _derived_edge(
-    tree: Family,
-    squared: Matrix,
-    correlation: Matrix,
-    child: int,
-    parent: int,
-    relation: str,
-) -> Edge:
-    says = {
-        "cast": "rounding the parent to a shorter float gives the child",
-        "quantized": "the child lies on an even lattice around the parent",
-        "pruned": "the child is the parent with more zeros",
-    }[relation]
-    distance = rms(tree, squared[parent, child])
-    size = rms(tree, float(tree.norms[parent].sum()))
-    if distance > size:
-        # Stored in units of a scale that lies elsewhere: what the correlation leaves unexplained.
-        distance = size * float(np.sqrt(max(0.0, 1 - correlation[parent, child] ** 2)))
-    return Edge(
-        child_id=int(tree.model_ids[child]),
-        parent_id=int(tree.model_ids[parent]),
-        relation=relation,
-        distance=distance,
-        confidence=DERIVED_CONFIDENCE,
-        runner_up_id=None,
-        runner_up_confidence=None,
-        evidence=(Evidence(relation, 1.0, float(np.log(DERIVED_CONFIDENCE / (1 - DERIVED_CONFIDENCE))), says),),
-    )
+    return Component(
+        np.arange(len(family)), by_child, pairs, merges, inferred, all_told, memo.used, recall, standing
+    )  # fmt: skip

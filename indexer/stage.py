@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.cues import measure_cues
@@ -20,7 +21,7 @@ from indexer.roots import parents_first
 from indexer.sparse import Matrix
 from store.records import Edge
 
-__all__ = ["STAGES", "all_stages", "infer_stages", "initialised"]
+__all__ = ["STAGES", "all_stages", "infer_stages", "initialised", "stages_along"]
 
 STAGES: Final = ("generalization", "specialization")
 
@@ -55,28 +56,54 @@ def infer_stages(
     `fall` gives the mean sign of the fall of kurtosis from a row to another, measured where it is not given.
     """
     fall = fall or (lambda p, v: measure_cues(family, p, v)["kurtosis"])
-    n = len(parent)
-    stage = np.zeros(n, np.int64)
-    children = np.bincount(parent[parent >= 0], minlength=n)
-    raw = initialised(family)
-    steps = np.asarray(squared[np.where(parent >= 0, parent, np.arange(n)), np.arange(n)])
-    for v in parents_first(parent):
-        p = int(parent[v])
+    steps = np.asarray(squared[np.where(parent >= 0, parent, np.arange(len(parent))), np.arange(len(parent))])
+    falls = np.array([0.0 if p < 0 else fall(p, v) for v, p in enumerate(parent.tolist())])
+    return stages_along(parent, initialised(family), steps, falls)
+
+
+def stages_along(
+    parent: NDArray[np.int64], raw: NDArray[np.bool_], steps: NDArray[np.float64], falls: NDArray[np.float64]
+) -> list[str]:
+    """n of STAGES: of parents (-1 for roots), whether each is only `initialised`, its squared distance from its parent,
+    and the mean sign of the fall of kurtosis from that."""
+    tuned = _tuned(parent, parents_first(parent), raw, steps, falls)
+    return [STAGES[at] for at in tuned.tolist()]
+
+
+@njit(cache=True, nogil=True)
+def _tuned(
+    parent: NDArray[np.int64],
+    order: NDArray[np.int64],
+    raw: NDArray[np.bool_],
+    steps: NDArray[np.float64],
+    falls: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """n: 1 where a model was tuned; `order` has parents first."""
+    stage, children = np.zeros(parent.size, np.int64), np.zeros(parent.size, np.int64)
+    for v in range(parent.size):
+        if parent[v] >= 0:
+            children[parent[v]] += 1
+    for v in order:
+        p = parent[v]
         if p < 0:
             continue
-        above = int(parent[p])
+        above = parent[p]
         odds = BEGUN if raw[p] else TUNED if above < 0 else CONTINUED
         if above >= 0 and 0 < steps[p] < np.inf and 0 < steps[v] < np.inf and not raw[above]:
-            step = float(np.log(steps[v] / steps[p]))
-            odds += RESTART * float(np.clip(step, -_STEP_LIMIT, _STEP_LIMIT))
-        odds += SIBLINGS * bool(children[p] > 1) + TAILS * fall(p, int(v))
-        stage[v] = 1 if stage[p] or odds > 0 else 0
-    return [STAGES[at] for at in stage]
+            odds += RESTART * min(max(np.log(steps[v] / steps[p]), -_STEP_LIMIT), _STEP_LIMIT)
+        odds += SIBLINGS * (children[p] > 1) + TAILS * falls[v]
+        stage[v] = 1 if stage[p] == 1 or odds > 0 else 0
+    return stage
 
 
-def all_stages(model_ids: Iterable[int], known: Mapping[int, str], edges: Iterable[Edge]) -> tuple[str, ...]:
-    """A stage each: a model's own, or that of what it is a copy of or was computed from, as no training made it."""
-    above = {edge.child_id: edge.parent_id for edge in edges}
+def all_stages(
+    model_ids: Iterable[int], known: Mapping[int, str], edges: Iterable[Edge], standing: Mapping[int, int] | None = None
+) -> tuple[str, ...]:
+    """A stage each: a model's own, or that of what it is a copy of or was computed from, as no training made it.
+
+    `standing` is child -> parent of further edges.
+    """
+    above = {**(standing or {}), **{edge.child_id: edge.parent_id for edge in edges}}
 
     def stage_of(model_id: int) -> str:
         seen = set()

@@ -48,19 +48,26 @@ def held_share(
 
 
 def onto_copies(
-    family: Family, derived: Mapping[int, tuple[int, str]], edges: Sequence[Edge], memo: Memo | None = None
+    family: Family,
+    derived: Mapping[int, tuple[int, str]],
+    edges: Sequence[Edge],
+    memo: Memo | None = None,
+    others: Mapping[int, int] | None = None,
 ) -> list[Edge]:
     """The edges of training, moved to a copy where the child holds what made the copy and its parent does not.
 
     `derived` is row -> (row that it was computed from, relation). Only copies of what the child descends from are
-    asked, so no circle can arise; of several the nearest is taken.
+    asked, so no circle can arise; of several the nearest is taken. `others` is child -> parent, rows, of edges that are
+    not among these.
     """
     if not derived:
         return list(edges)
     row_of = {int(model_id): row for row, model_id in enumerate(family.model_ids)}
-    parent = {row_of[edge.child_id]: row_of[edge.parent_id] for edge in edges}
+    children = {row_of[edge.child_id]: row_of[edge.parent_id] for edge in edges}
+    parent = {**(others or {}), **children}
     weights = np.repeat(family.elements / np.diff(family.starts), np.diff(family.starts))
-    held = _held(family, derived, parent, weights, memo or Memo())
+    asked = {*children, *children.values()} & parent.keys()
+    held = _held(family, derived, parent, sorted(asked), weights, memo or Memo())
     found = []
     for edge in edges:
         child = row_of[edge.child_id]
@@ -78,10 +85,11 @@ def _held(
     family: Family,
     derived: Mapping[int, tuple[int, str]],
     parent: Mapping[int, int],
+    children: Sequence[int],
     weights: NDArray[np.float64],
     memo: Memo,
 ) -> dict[int, dict[int, float]]:
-    """Child -> copy -> share, where the child holds what made the copy, of copies of the child's ancestors."""
+    """Child -> copy -> share, where one of some children holds what made the copy, of copies of its ancestors."""
     copies: dict[int, list[int]] = {}
     for copy, (source, _) in derived.items():
         copies.setdefault(source, []).append(copy)
@@ -90,7 +98,8 @@ def _held(
     asked: dict[int, bytes] = {}
     below: dict[int, list[int]] = {}
     above: dict[int, list[int]] = {}
-    for child in parent:
+    memo.want(family.content_hashes[child] for child in children)
+    for child in children:
         above[child] = [source for source in _ancestors(parent, child) if source in copies]
         if not above[child]:
             continue
@@ -104,8 +113,8 @@ def _held(
         else:
             every = [copy for source in above[child] for copy in copies[source]]
             held[child] = {every[at]: share for at, share in json.loads(known)}
-    for source, children in below.items():
-        for child, found in _of_source(family, derived, source, copies[source], children, weights).items():
+    for source, some in below.items():
+        for child, found in _of_source(family, derived, source, copies[source], some, weights).items():
             held.setdefault(child, {}).update(found)
     for child, digest in asked.items():
         every = [copy for source in above[child] for copy in copies[source]]

@@ -45,7 +45,7 @@ def reasons(
 
 def model_trees(ids: list[int], component: Component) -> list[tuple[list[int], dict[int, int]]]:
     """Model Trees of a component: one in default mode, as many as there are roots in paper mode."""
-    parent = {edge.child_id: edge.parent_id for edge in component.edges}
+    parent = component.parents()
     members: dict[int, list[int]] = defaultdict(list)
     above: dict[int, dict[int, int]] = defaultdict(dict)
     for i in [*ids, *(node.inferred_id for node in component.inferred)]:

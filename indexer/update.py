@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from indexer.all_parts import all_parts
-from indexer.core import DENSE
 from indexer.family import Family
-from indexer.memo import SOLVER_VERSION, Answers
+from indexer.large_edges import WRITTEN
+from indexer.memo import NOTHING, RECORD, SOLVER_VERSION, Answers, Fetched
 from indexer.paper import solve_paper
 from indexer.parts import Placed, how_many, known_models, touched_parts, vectors_path
 from indexer.reading import Reader, load_metadata
+from indexer.solve import is_large
 from indexer.trees import Solved, changed, model_trees, reasons
 from indexer.workers import Task, Workers, seldom_collected, solve_all
-from store.edges import write_edges
+from store.edges import stand, write_edges
 from store.lineage import (
     close_inferred,
     live_models,
@@ -33,7 +34,7 @@ from store.lineage import (
     write_inferred,
     write_merges,
 )
-from store.memory import forget, recall, record_touched, remember
+from store.memory import forget, recall, record_touched, recorded, remember
 from store.pairs import PAIRS, replace_pairs
 from store.places import gone_models, mark_stale, placed_models, stale_roots, stored_links, stored_paths
 from store.progress import Progress
@@ -177,7 +178,8 @@ def _update_architecture(
             # Whatever a batch leaves of a tree that fell apart is solved by the next run if this one ends early.
             with writer.transaction():
                 mark_stale(c, [i for part in parts for i in part])
-        batches = (partial(_solve, c, architecture, batch, chosen, read, workers, progress) for batch in some)
+        solver = partial(_solve, c, architecture, chosen, everything, read, workers, progress)
+        batches = (partial(solver, batch) for batch in some)
     inferred: set[int] = set()
     for solve in batches:
         with writer.transaction():
@@ -196,13 +198,14 @@ def _write(writer: GraphWriter, found: Sequence[Solved], placed: set[int]) -> tu
     c = writer.connection
     members = [i for part, _ in found for i in part]
     inferred = [node for _, component in found for node in component.inferred]
+    standing = {child for _, component in found for child in component.standing}
     # All components in one go: each of these reads what the whole graph holds now.
     write_inferred(c, writer.run_id, inferred)
     added, closed = write_edges(
         c,
         writer.run_id,
         [edge for _, component in found for edge in component.edges],
-        [*members, *(node.inferred_id for node in inferred)],
+        [*(i for i in members if i not in standing), *(node.inferred_id for node in inferred)],
     )
     write_merges(c, writer.run_id, [merge for _, component in found for merge in component.merges], members)
     replace_pairs(c, pa.concat_tables([PAIRS.empty_table(), *(component.pairs for _, component in found)]), members)
@@ -218,31 +221,49 @@ def _write(writer: GraphWriter, found: Sequence[Solved], placed: set[int]) -> tu
 def _solve(
     c: duckdb.DuckDBPyConnection,
     architecture: str,
-    parts: list[list[int]],
     chosen: Mapping[str, str],
+    everything: bool,
     read: Reader,
     workers: Workers,
     progress: Progress,
+    parts: list[list[int]],
 ) -> list[Solved]:
     """(members by name, component) of each of these parts."""
     wanted = [model for part in parts for model in part]
-    family = read.by_row(wanted) if len(parts) == 1 and len(wanted) > DENSE else read(wanted)
+    family = read.by_row(wanted) if len(parts) == 1 and is_large(len(wanted)) else read(wanted)
     row_of = {model: row for row, model in enumerate(family.model_ids.tolist())}
     rows = [np.array(sorted(row_of[model] for model in part), np.int64) for part in parts]
     metadata = None
     if chosen["use_metadata"] == _TEXT[True]:
         metadata = load_metadata(c, architecture, live_models(c, architecture, wanted))
-    before = recall(c, family.content_hashes)
+    by_row = family.samples.by_row
+    before: Answers
+    if by_row:
+        before = Fetched(partial(recall, c), recall(c, family.content_hashes, WRITTEN))
+    else:
+        before = recall(c, family.content_hashes)
     infer = chosen["inferred"] == _TEXT[True]
     tasks = [
-        Task(family, part, None if metadata is None else metadata.take(part), infer, stored)
-        for part, stored in zip(rows, _parted(family, rows, before), strict=True)
+        Task(family, part, None if metadata is None else metadata.take(part), infer, stored, by_row and not everything)
+        for part, stored in zip(rows, [before] if by_row else _parted(family, rows, before), strict=True)
     ]
     solved = solve_all(tasks, workers, progress)
+    if not all(stand(c, component.standing) for component in solved):
+        # Whoever changed edges by hand finds them told anew.
+        solved = solve_all([replace(task, written=False) for task in tasks], workers, progress)
     for part in rows:
-        if len(part) > DENSE:
+        if is_large(len(part)):
             read.keep_prefixes(family.take(part))
     answers = {key: told for component in solved for key, told in component.memory.items()}
+    if isinstance(before, Fetched):
+        outdated = recorded(c, family.content_hashes, RECORD) - answers.keys()
+        before = {key: before.held.get(key, NOTHING) for key in answers} | dict.fromkeys(outdated, NOTHING)
+    else:
+        # Of a large tree what was not asked holds as long as it did.
+        large = {family.content_hashes[row] for part in rows if is_large(len(part)) for row in part}
+        answers = {
+            key: told for key, told in before.items() if key[0] in large and not key[1].startswith(RECORD)
+        } | answers
     remember(c, set(family.content_hashes), before, answers)
     return [
         (family.model_ids[part].tolist(), replace(each, memory={})) for part, each in zip(rows, solved, strict=True)

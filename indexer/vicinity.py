@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.distance import squared_distances
@@ -36,15 +36,21 @@ def seen_from(family: Family) -> Ints:
 def coordinates(family: Family) -> NDArray[np.float32]:
     """n x some 1,024: a prefix of each measured tensor's samples less the median of those of three members,
     scaled so that squared distances estimate those of whole models; none beyond MOST."""
-    few = seen_from(family)
-    parts = []
-    for part, scale in _prefixes(family, np.arange(len(family))):
-        # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three
-        # members a damaged one, from which all others are equally far, is outvoted.
-        part -= np.median(part[few], axis=0)
-        part *= scale
-        parts.append(np.clip(part, -MOST, MOST, out=part).astype(np.float32))
-    return np.concatenate(parts, axis=1)
+    # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three members
+    # a damaged one, from which all others are equally far, is outvoted.
+    middle = np.median(family.prefix[seen_from(family)].astype(np.float64), axis=0)
+    scales = np.sqrt(family.elements / np.array(family.prefix_sizes))
+    return np.asarray(_seen(family.prefix, middle, np.repeat(scales, family.prefix_sizes)))
+
+
+@njit(cache=True, nogil=True)
+def _seen(prefix: NDArray[Any], middle: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+    out = np.empty(prefix.shape, np.float32)
+    for i in range(prefix.shape[0]):
+        for j in range(prefix.shape[1]):
+            value = (np.float64(prefix[i, j]) - middle[j]) * scale[j]
+            out[i, j] = min(max(value, -MOST), MOST) if value == value else value
+    return out
 
 
 def row_of(n: int, k: int, *more: tuple[Any, ...]) -> np.dtype[np.void]:
@@ -131,12 +137,4 @@ def nearest_of(records: Records, k: int) -> Ints:
 
 def nonzero(family: Family, rows: Ints) -> NDArray[np.bool_]:
     """Rows x D: where the coordinate of `coordinates` is no zero of the row."""
-    return np.concatenate([part != 0 for part, _ in _prefixes(family, rows)], axis=1)
-
-
-def _prefixes(family: Family, rows: Ints) -> Iterator[tuple[NDArray[np.float64], float]]:
-    """Of each measured tensor, (a prefix of the rows' samples, the scale that makes up for the rest)."""
-    first = 0
-    for elements, size in zip(family.elements, family.prefix_sizes, strict=True):
-        yield family.prefix[rows, first : first + size].astype(np.float64), float(np.sqrt(elements / size))
-        first += size
+    return np.asarray(family.prefix[rows] != 0)

@@ -27,7 +27,8 @@ class CoreMetadata:
     def take(self, rows: NDArray[np.int64]) -> CoreMetadata:
         """That of some of them, in rising order."""
         place = {int(row): at for at, row in enumerate(rows)}
-        kept = (tuple(place[base] for base in self.declared[int(row)] if base in place) for row in rows)
+        told = (self.declared[row] for row in rows.tolist())
+        kept = (tuple(place[base] for base in bases if base in place) if bases else () for bases in told)
         return CoreMetadata(self.created[rows], tuple(kept))
 
     def prior(self) -> NDArray[np.float64]:
@@ -79,17 +80,20 @@ class Weighing:
 
     def _core_bases(self, row: int) -> list[int]:
         """Rows *of the core*: whoever declares a quantised copy as the base has its original for a parent."""
+        if not self.declared[row]:
+            return []
         stands = {int(self.stand_in[base]) for base in self.declared[row]} - {row}
         return [int(at) for at in np.searchsorted(self.core, sorted(stands))]
 
-    def told(self, family: Family, edges: Iterable[Edge]) -> list[Edge]:
-        """The edges of core and derived models with evidence of metadata.
+    def told(self, family: Family, edges: Iterable[Edge], others: Mapping[int, int] | None = None) -> list[Edge]:
+        """The edges of core and derived models with evidence of metadata. `others` is child -> parent, rows, of edges
+        that are not among these.
 
         A parent that has bit-equal copies is replaced by the one that the child's card names, if it names one.
         """
         edges = list(edges)
         row_of = {int(model_id): row for row, model_id in enumerate(family.model_ids)}
-        parent = {row_of[edge.child_id]: row_of[edge.parent_id] for edge in edges}
+        parent = {**(others or {}), **{row_of[edge.child_id]: row_of[edge.parent_id] for edge in edges}}
         return [self._told(family, edge, row_of[edge.child_id], parent) for edge in edges]
 
     def _told(self, family: Family, edge: Edge, child: int, parents: Mapping[int, int]) -> Edge:

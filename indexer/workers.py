@@ -58,9 +58,16 @@ class Task:
     metadata: Metadata | None
     infer: bool
     stored: Answers
+    written: bool = False
 
     def solve(self) -> Component:
-        return solve_component(self.family.take(self.rows), self.metadata, infer=self.infer, stored=self.stored)
+        return solve_component(
+            self.family.take(self.rows),
+            self.metadata,
+            infer=self.infer,
+            stored=self.stored,
+            written=self.written,
+        )
 
     def alone(self) -> Task:
         """The same with a family of these rows only, without what can be worked out again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -12,7 +12,7 @@ import pyarrow as pa
 from store.ids import LISTED
 from store.records import Edge
 
-__all__ = ["write_edges"]
+__all__ = ["stand", "write_edges"]
 
 _EVIDENCE: Final = (("cue", pa.string()), ("value", pa.float64()), ("log_odds", pa.float64()), ("says", pa.string()))
 _COLUMNS: Final = (
@@ -65,6 +65,14 @@ def write_edges(
         )
     connection.unregister("incoming")
     return len(adding), len(closing)
+
+
+def stand(connection: duckdb.DuckDBPyConnection, parents: Mapping[int, int]) -> bool:
+    """Are these (child -> parent) among the current edges?"""
+    held = connection.execute(
+        f"select child_id, parent_id from current_edges where child_id in {LISTED}", [list(parents)]
+    ).fetchall()
+    return dict(held) == parents
 
 
 def _table(edges: Sequence[Edge]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import duckdb
 import pyarrow as pa
 
-__all__ = ["forget", "recall", "record_touched", "remember"]
+__all__ = ["forget", "recall", "record_touched", "recorded", "remember"]
 
 Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
 """(content, kind) -> (digest, answer)."""
@@ -16,13 +16,24 @@ _CONTENTS = "(select unnest(?::varchar[]))"
 
 
 def recall(
-    connection: duckdb.DuckDBPyConnection, contents: Collection[str]
+    connection: duckdb.DuckDBPyConnection, contents: Collection[str], kind: str | None = None
 ) -> dict[tuple[str, str], tuple[bytes, bytes]]:
-    """The answers about models of these contents."""
+    """The answers about models of these contents, to all kinds of questions or to one."""
     rows = connection.execute(
-        f"select content, kind, digest, answer from memory where content in {_CONTENTS}", [list(contents)]
+        f"""select content, kind, digest, answer from memory
+            where content in {_CONTENTS} and (?::varchar is null or kind = ?)""",
+        [list(contents), kind, kind],
     ).fetchall()
     return {(content, kind): (digest, answer) for content, kind, digest, answer in rows}
+
+
+def recorded(connection: duckdb.DuckDBPyConnection, contents: Collection[str], kinds: str) -> set[tuple[str, str]]:
+    """(content, kind) of the answers about models of these contents to kinds of questions that begin so."""
+    rows = connection.execute(
+        f"select content, kind from memory where starts_with(kind, ?) and content in {_CONTENTS}",
+        [kinds, list(contents)],
+    ).fetchall()
+    return set(rows)
 
 
 def remember(

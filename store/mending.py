@@ -25,6 +25,8 @@ __all__ = [
 _LOST: Final = "damaged_sketches"
 
 _MENDED_KEYS: Final = (
+    # No edge is taken for written that is taken out here.
+    "delete from memory where kind = 'written'",
     "delete from claims where model_id not in (select model_id from models)",
     "delete from pairs where model_a not in (select model_id from models) "
     "or model_b not in (select model_id from models)",

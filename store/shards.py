@@ -211,13 +211,20 @@ def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names, wanted: Colle
 
 
 def _groups(file: Any, ids: NDArray[np.int64]) -> list[int]:
-    """The row groups that may hold the models of these ids (sorted), by their statistics, and the ones beside each.
+    """The row groups that hold models of these ids (sorted), of those that may by their statistics and the ones beside
+    each.
 
     Statistics have no checksum: where one of them lies, it must not hide a part of a model. Whoever misses a whole one
     reads everything.
     """
     likely = [at for at in range(file.num_row_groups) if _may_hold(file.metadata.row_group(at), ids)]
-    return sorted({near for at in likely for near in (at - 1, at, at + 1) if 0 <= near < file.num_row_groups})
+    near = sorted({beside for at in likely for beside in (at - 1, at, at + 1) if 0 <= beside < file.num_row_groups})
+    if not near:
+        return near
+    # What is beside them is read whole only if it holds a part.
+    held = file.read_row_groups(near, columns=["model_id"]).column("model_id").to_numpy()
+    ends = np.cumsum([file.metadata.row_group(at).num_rows for at in near])
+    return [at for at, rows in zip(near, np.split(np.isin(held, ids), ends[:-1]), strict=True) if rows.any()]
 
 
 def _of_models(table: Any, ids: NDArray[np.int64]) -> Any:

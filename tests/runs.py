@@ -43,6 +43,9 @@ class Placed(NamedTuple):
     distance: float | None
     confidence: float | None
     runner_up: str | None
+    runner_up_confidence: float | None
+    stage: str | None
+    evidence: tuple[tuple[str | float, ...], ...]
     path: tuple[str, ...]
     members: int
     content_hash: str
@@ -78,7 +81,8 @@ def answers(graph: Path) -> dict[str, Placed]:
     with open_reader(graph) as connection:
         names = dict(connection.execute("select node_id, name from nodes").fetchall())
         rows = connection.execute(
-            """select m.name, p.name, e.relation, e.distance, e.confidence, u.name, c.path, c.members, m.content_hash
+            """select m.name, p.name, e.relation, e.distance, e.confidence, u.name, e.runner_up_confidence, c.stage,
+                   e.evidence, c.path, c.members, m.content_hash
                from live_models m
                left join components c using (model_id)
                left join current_edges e on e.child_id = m.model_id
@@ -95,9 +99,16 @@ def answers(graph: Path) -> dict[str, Placed]:
             assert len(sketched) == len(rows), "a live model has sketches that the view reaches"
     return {
         name: Placed._make(
-            [*edge, tuple(names[at] for at in path or []), members, content, tuple(sorted(merges[name]))]
+            [
+                *edge,
+                tuple(tuple(each.values()) for each in evidence or ()),
+                tuple(names[at] for at in path or []),
+                members,
+                content,
+                tuple(sorted(merges[name])),
+            ]
         )
-        for name, *edge, path, members, content in rows
+        for name, *edge, evidence, path, members, content in rows
     }
 
 

@@ -14,6 +14,7 @@ from indexer import derived
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import SLACK, Bounds, Flat
+from indexer.large_edges import WRITTEN
 from indexer.large_measured import measure_large
 from indexer.memo import Memo
 from indexer.solve import Component, solve_component, split
@@ -81,7 +82,8 @@ def test_a_memory_changes_nothing(size: int, listed: int, large: None, monkeypat
     models |= computed(models)
     first = solve_component(family_of(models))
     again = solve_component(family_of(models), stored=first.memory)
-    assert (again.edges, again.memory) == (first.edges, first.memory)
+    assert again.edges == first.edges
+    assert again.memory.items() <= first.memory.items()
     names = sorted(models)
     for some in (names[:10] + names[11:], names[1:], [*names, "new"], names[:30], names[::2]):
         family = family_of({name: models.get(name) or grow(models[names[3]], 9) for name in some})
@@ -90,7 +92,8 @@ def test_a_memory_changes_nothing(size: int, listed: int, large: None, monkeypat
         assert (fresh.edges, fresh.pairs, fresh.merges, fresh.stages) == (
             remembered.edges, remembered.pairs, remembered.merges, remembered.stages,
         )  # fmt: skip
-        assert remembered.memory == fresh.memory
+        noted = {key: told for key, told in remembered.memory.items() if key[1] != WRITTEN}
+        assert noted.items() <= fresh.memory.items()
 
 
 def test_what_is_remembered_is_not_computed_again(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +103,7 @@ def test_what_is_remembered_is_not_computed_again(large: None, monkeypatch: pyte
     keep = Memo.keep
 
     def note(self: Memo, kind: str, content: str, digest: bytes, answer: bytes) -> bytes:
-        asked.append(kind)
+        asked.extend([kind] * (kind != WRITTEN))
         return keep(self, kind, content, digest, answer)
 
     monkeypatch.setattr(Memo, "keep", note)
@@ -187,7 +190,7 @@ def test_recall_is_told(large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     # With one coordinate of each tensor the search is nearly blind.
     monkeypatch.setattr("indexer.family.DIMENSIONS", 1)
     monkeypatch.setattr("indexer.vicinity.SPARE", 0)
-    poor = solve_component(family).recall
+    poor = solve_component(family_of(crowd(11, 80))).recall
     assert poor is not None
     assert 0.3 < poor < 0.9
     assert solve_component(family.take([0, 1, 2])).recall is None
@@ -240,7 +243,7 @@ def test_few_bases_of_many_computed_models(bases: int, large: None, monkeypatch:
         monkeypatch.setattr(derived, name, asked)
     again = solve_component(family, stored=solved.memory)
     assert again.edges == solved.edges
-    assert again.memory == solved.memory
+    assert again.memory.items() <= solved.memory.items()
 
 
 def test_damaged_weights_empty_no_lists(large: None) -> None:

@@ -58,7 +58,8 @@ present = st.lists(st.sets(st.sampled_from(NAMES), min_size=0, max_size=len(NAME
 
 
 @pytest.mark.parametrize(
-    ("dense", "at_once", "listed"), [(320, 8_192, 32), (4, 8_192, 32), (4, 8_192, 3), (320, 3, 32)]
+    ("dense", "at_once", "listed"),
+    [(320, 8_192, 32), (4, 8_192, 32), (4, 8_192, 3), (320, 3, 32), (3, 3, 32), (3, 3, 3)],
 )
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(present)
@@ -74,7 +75,7 @@ def test_any_history_equals_a_rebuild(
     """Models come and go between runs; after each run the graph is what a graph made afresh would be.
 
     Of small components, and where all count as large, also with lists so short that some are kept; and where the grown
-    graph's are read few models at a time.
+    graph's are read few models at a time, and if they are large by row.
     """
     monkeypatch.setattr("indexer.solve.DENSE", dense)
     monkeypatch.setattr("indexer.large_measured.LISTED", listed)
@@ -225,7 +226,7 @@ def test_what_was_solved_before_a_run_broke_off_is_not_solved_again(
     def breaks(*arguments: Any) -> Any:
         if len(solved) == 2:
             raise KeyboardInterrupt
-        solved.append(sorted(i for part in arguments[2] for i in part))
+        solved.append(sorted(i for part in arguments[-1] for i in part))
         return solve(*arguments)
 
     monkeypatch.setattr("indexer.update._solve", breaks)
