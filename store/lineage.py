@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
+from store.descent import descent
 from store.edges import write_edges
 from store.ids import LISTED
 from store.records import Inferred, Merge
@@ -186,46 +188,63 @@ def replace_components(
     Inferred ancestors stand among the children and parents only. Those to `keep` were placed with what another tree has
     become, of which some of these models were.
     """
-    rows: list[dict[str, Any]] = []
-    for members, parent in trees:
-        nodes = sorted({*members, *parent, *parent.values()})
-        paths = _paths(nodes, parent)
-        rows += [
-            {
-                "model_id": node,
-                "root_id": paths[node][0],
-                "depth": len(paths[node]) - 1,
-                "members": len(members),
-                "path": paths[node],
-                "stage": (stages or {}).get(node),
-            }
-            for node in nodes
-        ]
-    placed = [row["model_id"] for row in rows]
+    told = stages or {}
+    columns = [_placed(members, parent, told) for members, parent in trees]
+    connection.register("incoming", pa.concat_tables([_PLACES.empty_table(), *columns]))
     # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
     connection.execute(
-        f"delete from components where model_id in {LISTED} "
-        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {LISTED}) "
-        f"and model_id not in {LISTED})",
-        [[*gone, *placed], placed, list(keep)],
+        f"""delete from components where model_id not in (select model_id from incoming) and (model_id in {LISTED} or (
+                model_id < 0 and model_id not in {LISTED} and root_id in (
+                    select root_id from components semi join incoming using (model_id))))""",
+        [list(gone), list(keep)],
     )
-    _insert(connection, "components", rows)
+    if columns:
+        # One model more changes `members` of a whole tree, but where hardly any of its nodes stands: a row is written
+        # anew for a new path, which is a list, and otherwise changed where it is.
+        moved = connection.execute(
+            """select i.model_id from incoming i left join components c using (model_id)
+               where c.model_id is null or c.root_id <> i.root_id or c.depth <> i.depth or c.path <> i.path
+               or c.stage is distinct from i.stage"""
+        ).fetchnumpy()
+        if len(moved["model_id"]):
+            connection.register("moved", pa.table(moved))
+            connection.execute("delete from components using moved where components.model_id = moved.model_id")
+            connection.execute(
+                "insert into components by name select i.* from incoming i semi join moved using (model_id)"
+            )
+            connection.unregister("moved")
+        connection.execute(
+            """update components set members = i.members, stale = null from incoming i
+               where i.model_id = components.model_id
+               and (components.members <> i.members or components.stale is not null)"""
+        )
+    connection.unregister("incoming")
 
 
-def _paths(members: Sequence[int], parent: Mapping[int, int]) -> dict[int, list[int]]:
-    """Each member's line of descent, root first. Iterative: a tree may be deeper than Python's stack."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for child in members:
-        if child in parent:
-            children[parent[child]].append(child)
-    paths = {member: [member] for member in members if member not in parent}
-    ahead = list(paths)
-    while ahead:
-        node = ahead.pop()
-        for child in children[node]:
-            paths[child] = [*paths[node], child]
-            ahead.append(child)
-    return paths
+_PLACES: Final = pa.schema(
+    {
+        **dict.fromkeys(("model_id", "root_id"), pa.int64()),
+        **dict.fromkeys(("depth", "members"), pa.int32()),
+        "path": pa.large_list(pa.int64()),
+        "stage": pa.string(),
+    }
+)
+
+
+def _placed(members: Sequence[int], parent: dict[int, int], stages: Mapping[int, str]) -> Any:
+    """The rows of one tree, an Arrow table of _PLACES."""
+    lines = descent(members, parent)
+    return pa.table(
+        [
+            pa.array(lines.nodes),
+            pa.array(lines.roots),
+            pa.array(lines.depths, pa.int32()),
+            pa.array(np.full(len(lines.nodes), len(members)), pa.int32()),
+            pa.LargeListArray.from_arrays(lines.ends, lines.steps),
+            pa.array(map(stages.get, lines.nodes.tolist()), pa.string()),
+        ],
+        schema=_PLACES,
+    )
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[dict[str, Any]]) -> None:
