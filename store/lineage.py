@@ -152,16 +152,20 @@ def write_merges(
     for merge in merges:
         wanted[merge.child_id].append(asdict(merge))
     present: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    connection.register("asked", pa.table({"child_id": np.fromiter(children, np.int64, len(children))}))
     held = connection.sql(
-        f"select * exclude (valid_from_run) from current_merges where child_id in {LISTED}", params=[list(children)]
-    )
-    for row in held.to_arrow_table().to_pylist():
+        "select * exclude (valid_from_run) from current_merges semi join asked using (child_id)"
+    ).to_arrow_table()
+    connection.unregister("asked")
+    for row in held.to_pylist():
         present[row["child_id"]].append(row)
 
     def content(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         return sorted((row["parent_id"], row["coefficient"], row["method"]) for row in rows)
 
-    changed = [child for child in children if content(present.get(child, [])) != content(wanted.get(child, []))]
+    # Hardly any model is a merge.
+    some = sorted((present.keys() | wanted.keys()) & set(children))
+    changed = [child for child in some if content(present.get(child, [])) != content(wanted.get(child, []))]
     closing = [child for child in changed if child in present]
     if closing:
         connection.execute(
