@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import numpy as np
@@ -33,8 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class LiveModel:
+class LiveModel(NamedTuple):
     """A row of live_models, as the indexer needs it. `created` is seconds since 1970, NaN where unknown."""
 
     model_id: int
@@ -55,18 +53,12 @@ def live_models(
     arrived."""
     some, given = ("", []) if ids is None else (f"and model_id in {LISTED}", [list(ids)])
     rows = connection.execute(
-        f"""select model_id, name, source, architecture, content_hash, created_at, shard, added_run, quantization
+        f"""select model_id, name, source, architecture, content_hash,
+               coalesce(epoch_us(created_at) / 1e6, 'nan'::double), shard, added_run, quantization
            from live_models where (? is null or architecture = ?) {some} order by name, source""",
         [architecture, architecture, *given],
     ).fetchall()
-    return [
-        LiveModel(model_id, name, source, key, content, _seconds(created), *rest)
-        for model_id, name, source, key, content, created, *rest in rows
-    ]
-
-
-def _seconds(moment: datetime | None) -> float:
-    return moment.replace(tzinfo=UTC).timestamp() if moment is not None else float("nan")
+    return list(map(LiveModel._make, rows))
 
 
 def setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
@@ -117,15 +109,18 @@ def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred:
 
 def close_inferred(connection: duckdb.DuckDBPyConnection, run_id: int) -> int:
     """End the inferred ancestors that no tree of models holds any more, and their edges. Returns how many edges."""
+    # Inferred ancestors are few: what they are looked up among is first cut down to what they name.
     connection.execute(
-        "delete from components where model_id < 0 "
-        "and root_id not in (select root_id from components where model_id > 0)"
+        """delete from components where model_id < 0 and root_id not in (
+               select root_id from components where model_id > 0
+               and root_id in (select root_id from components where model_id < 0))"""
     )
     gone = [
         row[0]
         for row in connection.execute(
-            "select inferred_id from inferred i where valid_to_run is null "
-            "and not exists (from components c where c.model_id = i.inferred_id)"
+            """with held as (select inferred_id from inferred where valid_to_run is null)
+               select inferred_id from held where inferred_id not in (
+                   select model_id from components where model_id in (select inferred_id from held))"""
         ).fetchall()
     ]
     if not gone:

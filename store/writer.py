@@ -134,11 +134,14 @@ class GraphWriter:
 
         Where the shard is gone the revision is empty: the model is read again, which is how a damaged shard is mended.
         """
+        shards = self.connection.execute("select distinct shard from models where removed_run is null").fetchall()
+        lost = [shard for (shard,) in shards if not (self.folder.path / shard).exists()]
         rows = self.connection.execute(
-            "select name, revision, shard from models where source = ? and removed_run is null", [self._source]
+            """select name, if(shard in (select unnest(?::varchar[])), '', revision) from models
+               where source = ? and removed_run is null""",
+            [lost, self._source],
         ).fetchall()
-        there = {shard: (self.folder.path / shard).exists() for shard in {row[2] for row in rows}}
-        return {name: revision if there[shard] else "" for name, revision, shard in rows}
+        return dict(rows)
 
     def add(self, models: Sequence[Model], skipped: Iterable[Skipped], backbones: Mapping[str, Backbone]) -> None:
         """Store a batch: shards first, then all rows in one transaction. `backbones` is keyed by architecture."""
