@@ -232,8 +232,8 @@ class GraphFolder:
         known = {row[0] for row in connection.execute("select distinct shard from models").fetchall()}
         removed = []
         for path in self.sketches.glob("*/*"):
-            name = path.relative_to(self.path).as_posix()
-            if path.is_file() and name not in known:
+            name = "/".join(path.parts[-3:])
+            if name not in known and path.is_file():
                 path.unlink(missing_ok=True)
                 removed.append(name)
         return removed

@@ -67,15 +67,18 @@ def setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
     return row[0] if row else None
 
 
-def declared_bases(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[int, tuple[str, ...]]:
-    """Model id -> the base models that its card declares, sorted; models that declare none are left out."""
+def declared_bases(
+    connection: duckdb.DuckDBPyConnection, architecture: str, ids: Collection[int]
+) -> dict[int, tuple[str, ...]]:
+    """Model id -> the base models that its card declares, sorted, of some live models of an architecture; those that
+    declare none are left out."""
     return {
         model_id: tuple(names)
         for model_id, names in connection.execute(
-            """select model_id, list_sort(list_distinct(list(k.value)))
+            f"""select model_id, list_sort(list_distinct(list(k.value)))
                from claims k join live_models m using (model_id)
-               where k.field = 'base_model' and m.architecture = ? group by model_id""",
-            [architecture],
+               where k.field = 'base_model' and m.architecture = ? and k.model_id in {LISTED} group by model_id""",
+            [architecture, list(ids)],
         ).fetchall()
     }
 
