@@ -19,8 +19,8 @@ class Descent:
 
     nodes: Ints
     """n ids, models and inferred ancestors."""
-    roots: Ints
-    """n ids: each node's root, itself for a root."""
+    tops: Ints
+    """n: which of the nodes is each one's root, itself for a root."""
     depths: Ints
     """n: edges between root and node."""
     ends: Ints
@@ -46,7 +46,7 @@ def descent(members: Collection[int], parent: Mapping[int, int]) -> Descent:
         steps[place] = nodes[at]
         deeper = above[at] != at
         at, place = above[at[deeper]], place[deeper] - 1
-    return Descent(nodes, nodes[tops], depths, ends, steps)
+    return Descent(nodes, tops, depths, ends, steps)
 
 
 def _depths(above: Ints) -> tuple[Ints, Ints]:

@@ -190,9 +190,8 @@ def replace_components(
     Inferred ancestors stand among the children and parents only. Those to `keep` were placed with what another tree has
     become, of which some of these models were.
     """
-    told = stages or {}
-    columns = [_placed(members, parent, told) for members, parent in trees]
-    connection.register("incoming", pa.concat_tables([_PLACES.empty_table(), *columns]))
+    placed = _places(trees, stages or {})
+    connection.register("incoming", placed)
     # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
     connection.execute(
         f"""delete from components where model_id not in (select model_id from incoming) and (model_id in {LISTED} or (
@@ -200,7 +199,7 @@ def replace_components(
                     select root_id from components semi join incoming using (model_id))))""",
         [list(gone), list(keep)],
     )
-    if columns:
+    if len(placed):
         # One model more changes `members` of a whole tree, but where hardly any of its nodes stands: a row is written
         # anew for a new path, which is a list, and otherwise changed where it is.
         moved = connection.execute(
@@ -233,15 +232,21 @@ _PLACES: Final = pa.schema(
 )
 
 
-def _placed(members: Sequence[int], parent: dict[int, int], stages: Mapping[int, str]) -> Any:
-    """The rows of one tree, an Arrow table of _PLACES."""
+def _places(trees: Iterable[tuple[Sequence[int], dict[int, int]]], stages: Mapping[int, str]) -> Any:
+    """The rows of some trees, an Arrow table of _PLACES: all in one go, for most trees are small."""
+    members: list[int] = []
+    parent: dict[int, int] = {}
+    for some, above in trees:
+        members += some
+        parent |= above
     lines = descent(members, parent)
+    counts = np.bincount(lines.tops[np.searchsorted(lines.nodes, members)], minlength=len(lines.nodes))
     return pa.table(
         [
             pa.array(lines.nodes),
-            pa.array(lines.roots),
+            pa.array(lines.nodes[lines.tops]),
             pa.array(lines.depths, pa.int32()),
-            pa.array(np.full(len(lines.nodes), len(members)), pa.int32()),
+            pa.array(counts[lines.tops], pa.int32()),
             pa.LargeListArray.from_arrays(lines.ends, lines.steps),
             pa.array(map(stages.get, lines.nodes.tolist()), pa.string()),
         ],
