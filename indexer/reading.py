@@ -84,5 +84,5 @@ def _family(
 
 def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:
     """What the cards of these models declare, in their order."""
-    bases = declared_bases(connection, architecture)
+    bases = declared_bases(connection, architecture, [m.model_id for m in models])
     return Metadata(tuple(m.source for m in models), tuple(bases.get(m.model_id, ()) for m in models))

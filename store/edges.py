@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import duckdb
@@ -25,8 +26,9 @@ _COLUMNS: Final = (
     ("runner_up_confidence", pa.float64()),
 )
 _TOLD: Final = ", ".join([*(name for name, _ in _COLUMNS[1:]), "evidence"])
-_SAME: Final = " and ".join(f"i.{name} is not distinct from e.{name}" for name in _TOLD.split(", "))
-"""What makes two edges the same, whatever run found them."""
+_DIFFER: Final = " or ".join(f"i.{name} is distinct from e.{name}" for name in _TOLD.split(", "))
+"""What makes two edges of a child differ, whatever run found them. As a condition of its own beside the join by ids: as
+part of the join, all columns would be hashed, evidence too."""
 
 
 def write_edges(
@@ -39,15 +41,16 @@ def write_edges(
     if not children:
         return 0, 0
     connection.register("incoming", _table(edges))
-    adding, closing = (
-        [row[0] for row in connection.execute(query, [list(children)]).fetchall()]
-        for query in (
-            f"""select child_id from incoming i where child_id in {LISTED} and not exists (
-                from current_edges e where e.child_id = i.child_id and {_SAME})""",
-            f"""select child_id from current_edges e where child_id in {LISTED} and not exists (
-                from incoming i where e.child_id = i.child_id and {_SAME})""",
-        )
-    )
+    connection.register("asked", pa.table({"child_id": np.fromiter(children, np.int64, len(children))}))
+    rows = connection.execute(
+        f"""with wanted as (from incoming semi join asked using (child_id)),
+            held as (from current_edges semi join asked using (child_id))
+            select coalesce(i.child_id, e.child_id), i.child_id is not null, e.child_id is not null
+            from wanted i full join held e on i.child_id = e.child_id
+            where i.child_id is null or e.child_id is null or {_DIFFER}"""
+    ).fetchall()
+    adding = sorted({child for child, wanted, _ in rows if wanted})
+    closing = sorted({child for child, _, held in rows if held})
     if closing:
         connection.execute(
             f"delete from edges where valid_to_run is null and valid_from_run = ? and child_id in {LISTED}",
@@ -63,6 +66,7 @@ def write_edges(
                 select child_id, {_TOLD}, ? as valid_from_run from incoming where child_id in {LISTED}""",
             [run_id, adding],
         )
+    connection.unregister("asked")
     connection.unregister("incoming")
     return len(adding), len(closing)
 
@@ -79,7 +83,7 @@ def _table(edges: Sequence[Edge]) -> Any:
     """Column by column: a dict an edge would take ten times as long."""
     told = [evidence for edge in edges for evidence in edge.evidence]
     ends = np.cumsum([0, *(len(edge.evidence) for edge in edges)])
-    fields = [pa.array([getattr(each, name) for each in told], kind) for name, kind in _EVIDENCE]
+    fields = [pa.array(list(map(attrgetter(name), told)), kind) for name, kind in _EVIDENCE]
     evidence = pa.StructArray.from_arrays(fields, [name for name, _ in _EVIDENCE])
-    columns = {name: pa.array([getattr(edge, name) for edge in edges], kind) for name, kind in _COLUMNS}
+    columns = {name: pa.array(list(map(attrgetter(name), edges)), kind) for name, kind in _COLUMNS}
     return pa.table({**columns, "evidence": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), evidence)})

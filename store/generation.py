@@ -17,6 +17,7 @@ from typing import Final
 
 import duckdb
 
+from store.copying import copy_file
 from store.errors import StopError
 from store.format import SCHEMA_VERSION
 from store.history import AsOf
@@ -114,7 +115,7 @@ class GraphFolder:
             # Renamed into place only when complete, so that a kill during the copy is never taken for a half-built run.
             copy = self.path / "copy.tmp"
             try:
-                shutil.copyfile(self.database(base), copy)
+                copy_file(self.database(base), copy)
                 _fsync(copy)
                 copy.replace(self.building)
             except OSError:
@@ -231,8 +232,8 @@ class GraphFolder:
         known = {row[0] for row in connection.execute("select distinct shard from models").fetchall()}
         removed = []
         for path in self.sketches.glob("*/*"):
-            name = path.relative_to(self.path).as_posix()
-            if path.is_file() and name not in known:
+            name = "/".join(path.parts[-3:])
+            if name not in known and path.is_file():
                 path.unlink(missing_ok=True)
                 removed.append(name)
         return removed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
+import pyarrow as pa
 
 from store.errors import StopError
 
@@ -99,15 +100,25 @@ def _day_after(start: datetime) -> datetime:
 
 def note_placements(connection: duckdb.DuckDBPyConnection, run_id: int) -> None:
     """Make the current rows of `placements` those of `components`; called when a run publishes."""
+    differing = connection.execute(
+        """with p as (from placements where valid_to_run is null)
+           select coalesce(c.model_id, p.model_id) as model_id from p full join components c on p.model_id = c.model_id
+           where p.model_id is null or c.model_id is null or c.stage is distinct from p.stage"""
+    ).fetchnumpy()
+    if not len(differing["model_id"]):
+        return
+    connection.register("differing", pa.table(differing))
     connection.execute(
-        """update placements set valid_to_run = ? where valid_to_run is null and not exists (
+        """update placements set valid_to_run = ?
+           where valid_to_run is null and model_id in (from differing) and not exists (
                from components c
                where c.model_id = placements.model_id and c.stage is not distinct from placements.stage
            )""",
         [run_id],
     )
     connection.execute(
-        """insert into placements select model_id, stage, ?, null from components c
+        """insert into placements select model_id, stage, ?, null from components c semi join differing using (model_id)
            where not exists (from placements p where p.model_id = c.model_id and p.valid_to_run is null)""",
         [run_id],
     )
+    connection.unregister("differing")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
+from store.descent import descent
 from store.edges import write_edges
 from store.ids import LISTED
 from store.records import Inferred, Merge
@@ -31,8 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class LiveModel:
+class LiveModel(NamedTuple):
     """A row of live_models, as the indexer needs it. `created` is seconds since 1970, NaN where unknown."""
 
     model_id: int
@@ -53,18 +53,12 @@ def live_models(
     arrived."""
     some, given = ("", []) if ids is None else (f"and model_id in {LISTED}", [list(ids)])
     rows = connection.execute(
-        f"""select model_id, name, source, architecture, content_hash, created_at, shard, added_run, quantization
+        f"""select model_id, name, source, architecture, content_hash,
+               coalesce(epoch_us(created_at) / 1e6, 'nan'::double), shard, added_run, quantization
            from live_models where (? is null or architecture = ?) {some} order by name, source""",
         [architecture, architecture, *given],
     ).fetchall()
-    return [
-        LiveModel(model_id, name, source, key, content, _seconds(created), *rest)
-        for model_id, name, source, key, content, created, *rest in rows
-    ]
-
-
-def _seconds(moment: datetime | None) -> float:
-    return moment.replace(tzinfo=UTC).timestamp() if moment is not None else float("nan")
+    return list(map(LiveModel._make, rows))
 
 
 def setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
@@ -73,15 +67,18 @@ def setting(connection: duckdb.DuckDBPyConnection, key: str) -> str | None:
     return row[0] if row else None
 
 
-def declared_bases(connection: duckdb.DuckDBPyConnection, architecture: str) -> dict[int, tuple[str, ...]]:
-    """Model id -> the base models that its card declares, sorted; models that declare none are left out."""
+def declared_bases(
+    connection: duckdb.DuckDBPyConnection, architecture: str, ids: Collection[int]
+) -> dict[int, tuple[str, ...]]:
+    """Model id -> the base models that its card declares, sorted, of some live models of an architecture; those that
+    declare none are left out."""
     return {
         model_id: tuple(names)
         for model_id, names in connection.execute(
-            """select model_id, list_sort(list_distinct(list(k.value)))
+            f"""select model_id, list_sort(list_distinct(list(k.value)))
                from claims k join live_models m using (model_id)
-               where k.field = 'base_model' and m.architecture = ? group by model_id""",
-            [architecture],
+               where k.field = 'base_model' and m.architecture = ? and k.model_id in {LISTED} group by model_id""",
+            [architecture, list(ids)],
         ).fetchall()
     }
 
@@ -115,15 +112,18 @@ def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred:
 
 def close_inferred(connection: duckdb.DuckDBPyConnection, run_id: int) -> int:
     """End the inferred ancestors that no tree of models holds any more, and their edges. Returns how many edges."""
+    # Inferred ancestors are few: what they are looked up among is first cut down to what they name.
     connection.execute(
-        "delete from components where model_id < 0 "
-        "and root_id not in (select root_id from components where model_id > 0)"
+        """delete from components where model_id < 0 and root_id not in (
+               select root_id from components where model_id > 0
+               and root_id in (select root_id from components where model_id < 0))"""
     )
     gone = [
         row[0]
         for row in connection.execute(
-            "select inferred_id from inferred i where valid_to_run is null "
-            "and not exists (from components c where c.model_id = i.inferred_id)"
+            """with held as (select inferred_id from inferred where valid_to_run is null)
+               select inferred_id from held where inferred_id not in (
+                   select model_id from components where model_id in (select inferred_id from held))"""
         ).fetchall()
     ]
     if not gone:
@@ -150,16 +150,20 @@ def write_merges(
     for merge in merges:
         wanted[merge.child_id].append(asdict(merge))
     present: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    connection.register("asked", pa.table({"child_id": np.fromiter(children, np.int64, len(children))}))
     held = connection.sql(
-        f"select * exclude (valid_from_run) from current_merges where child_id in {LISTED}", params=[list(children)]
-    )
-    for row in held.to_arrow_table().to_pylist():
+        "select * exclude (valid_from_run) from current_merges semi join asked using (child_id)"
+    ).to_arrow_table()
+    connection.unregister("asked")
+    for row in held.to_pylist():
         present[row["child_id"]].append(row)
 
     def content(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         return sorted((row["parent_id"], row["coefficient"], row["method"]) for row in rows)
 
-    changed = [child for child in children if content(present.get(child, [])) != content(wanted.get(child, []))]
+    # Hardly any model is a merge.
+    some = sorted((present.keys() | wanted.keys()) & set(children))
+    changed = [child for child in some if content(present.get(child, [])) != content(wanted.get(child, []))]
     closing = [child for child in changed if child in present]
     if closing:
         connection.execute(
@@ -186,46 +190,68 @@ def replace_components(
     Inferred ancestors stand among the children and parents only. Those to `keep` were placed with what another tree has
     become, of which some of these models were.
     """
-    rows: list[dict[str, Any]] = []
-    for members, parent in trees:
-        nodes = sorted({*members, *parent, *parent.values()})
-        paths = _paths(nodes, parent)
-        rows += [
-            {
-                "model_id": node,
-                "root_id": paths[node][0],
-                "depth": len(paths[node]) - 1,
-                "members": len(members),
-                "path": paths[node],
-                "stage": (stages or {}).get(node),
-            }
-            for node in nodes
-        ]
-    placed = [row["model_id"] for row in rows]
+    placed = _places(trees, stages or {})
+    connection.register("incoming", placed)
     # A tree one of whose models is placed anew is placed anew as a whole, and its inferred ancestors with it.
     connection.execute(
-        f"delete from components where model_id in {LISTED} "
-        f"or (model_id < 0 and root_id in (select root_id from components where model_id in {LISTED}) "
-        f"and model_id not in {LISTED})",
-        [[*gone, *placed], placed, list(keep)],
+        f"""delete from components where model_id not in (select model_id from incoming) and (model_id in {LISTED} or (
+                model_id < 0 and model_id not in {LISTED} and root_id in (
+                    select root_id from components semi join incoming using (model_id))))""",
+        [list(gone), list(keep)],
     )
-    _insert(connection, "components", rows)
+    if len(placed):
+        # One model more changes `members` of a whole tree, but where hardly any of its nodes stands: a row is written
+        # anew for a new path, which is a list, and otherwise changed where it is.
+        moved = connection.execute(
+            """select i.model_id from incoming i left join components c using (model_id)
+               where c.model_id is null or c.root_id <> i.root_id or c.depth <> i.depth or c.path <> i.path
+               or c.stage is distinct from i.stage"""
+        ).fetchnumpy()
+        if len(moved["model_id"]):
+            connection.register("moved", pa.table(moved))
+            connection.execute("delete from components using moved where components.model_id = moved.model_id")
+            connection.execute(
+                "insert into components by name select i.* from incoming i semi join moved using (model_id)"
+            )
+            connection.unregister("moved")
+        connection.execute(
+            """update components set members = i.members, stale = null from incoming i
+               where i.model_id = components.model_id
+               and (components.members <> i.members or components.stale is not null)"""
+        )
+    connection.unregister("incoming")
 
 
-def _paths(members: Sequence[int], parent: Mapping[int, int]) -> dict[int, list[int]]:
-    """Each member's line of descent, root first. Iterative: a tree may be deeper than Python's stack."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for child in members:
-        if child in parent:
-            children[parent[child]].append(child)
-    paths = {member: [member] for member in members if member not in parent}
-    ahead = list(paths)
-    while ahead:
-        node = ahead.pop()
-        for child in children[node]:
-            paths[child] = [*paths[node], child]
-            ahead.append(child)
-    return paths
+_PLACES: Final = pa.schema(
+    {
+        **dict.fromkeys(("model_id", "root_id"), pa.int64()),
+        **dict.fromkeys(("depth", "members"), pa.int32()),
+        "path": pa.large_list(pa.int64()),
+        "stage": pa.string(),
+    }
+)
+
+
+def _places(trees: Iterable[tuple[Sequence[int], dict[int, int]]], stages: Mapping[int, str]) -> Any:
+    """The rows of some trees, an Arrow table of _PLACES: all in one go, for most trees are small."""
+    members: list[int] = []
+    parent: dict[int, int] = {}
+    for some, above in trees:
+        members += some
+        parent |= above
+    lines = descent(members, parent)
+    counts = np.bincount(lines.tops[np.searchsorted(lines.nodes, members)], minlength=len(lines.nodes))
+    return pa.table(
+        [
+            pa.array(lines.nodes),
+            pa.array(lines.nodes[lines.tops]),
+            pa.array(lines.depths, pa.int32()),
+            pa.array(counts[lines.tops], pa.int32()),
+            pa.LargeListArray.from_arrays(lines.ends, lines.steps),
+            pa.array(map(stages.get, lines.nodes.tolist()), pa.string()),
+        ],
+        schema=_PLACES,
+    )
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -40,8 +40,9 @@ def remember(
     connection: duckdb.DuckDBPyConnection, contents: Collection[str], before: Answers, answers: Answers
 ) -> None:
     """Keep these answers about models of these contents in place of those `before`; writes only what differs."""
-    changed = {key for key, value in answers.items() if before.get(key) != value}
-    outdated = [*changed & before.keys(), *(before.keys() - answers.keys())]
+    changed = [key for key, value in answers.items() if before.get(key) != value]
+    outdated = [key for key in changed if key in before]
+    outdated += [key for key in before if key not in answers]
     if outdated:
         _register(connection, [(*key, b"", b"") for key in outdated])
         connection.execute(
@@ -49,7 +50,7 @@ def remember(
         )
         connection.unregister("incoming")
     if changed:
-        _register(connection, [(*key, *answers[key]) for key in sorted(changed)])
+        _register(connection, [(*key, *answers[key]) for key in changed])
         connection.execute("insert into memory select * from incoming")
         connection.unregister("incoming")
 

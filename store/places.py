@@ -28,9 +28,10 @@ def placed_models(
 
 def gone_models(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, int, str]]:
     """(id, root of its tree, architecture) of models that have a place and are no longer live."""
+    # What makes a model live is said again here: the few that are not are found before any join.
     return connection.execute(
         """select c.model_id, c.root_id, m.architecture from components c join models m using (model_id)
-           where c.model_id > 0 and c.model_id not in (select model_id from live_models) order by c.model_id"""
+           where c.model_id > 0 and (m.removed_run is null and m.kind = 'model') is not true order by c.model_id"""
     ).fetchall()
 
 

@@ -134,11 +134,17 @@ class GraphWriter:
 
         Where the shard is gone the revision is empty: the model is read again, which is how a damaged shard is mended.
         """
-        rows = self.connection.execute(
-            "select name, revision, shard from models where source = ? and removed_run is null", [self._source]
+        shards = self.connection.execute(
+            "select distinct shard from models where source = ? and removed_run is null", [self._source]
         ).fetchall()
-        there = {shard: (self.folder.path / shard).exists() for shard in {row[2] for row in rows}}
-        return {name: revision if there[shard] else "" for name, revision, shard in rows}
+        lost = [shard for (shard,) in shards if not (self.folder.path / shard).exists()]
+        # As columns: a tuple a model would take longer to collect than to read.
+        rows = self.connection.sql(
+            """select name, if(shard in (select unnest(?::varchar[])), '', revision) as revision from models
+               where source = ? and removed_run is null""",
+            params=[lost, self._source],
+        ).to_arrow_table()
+        return dict(zip(rows["name"].to_pylist(), rows["revision"].to_pylist(), strict=True))
 
     def add(self, models: Sequence[Model], skipped: Iterable[Skipped], backbones: Mapping[str, Backbone]) -> None:
         """Store a batch: shards first, then all rows in one transaction. `backbones` is keyed by architecture."""
