@@ -284,7 +284,7 @@ def short_rows(family: Family) -> NDArray[np.bool_]:
     """n: is most of the model stored in eight bits or as integers?"""
     share = np.zeros(len(family))
     for tensor, elements in zip(family.measured, family.elements, strict=True):
-        share += elements * np.array([dtype.startswith(_SHORT) for dtype in tensor.dtypes])
+        share += elements * np.isin(tensor.dtypes.astype(str), [d for d in set(tensor.dtypes) if d.startswith(_SHORT)])
     return np.asarray(share > 0.5 * family.elements.sum())
 
 

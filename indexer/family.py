@@ -39,8 +39,10 @@ class TensorColumn:
     minimum: NDArray[np.float64]
     maximum: NDArray[np.float64]
     zeros: NDArray[np.int64]
-    hashes: tuple[bytes, ...]
-    dtypes: tuple[str, ...]
+    hashes: NDArray[np.object_]
+    """n content hashes, empty where absent."""
+    dtypes: NDArray[np.object_]
+    """n names, empty where absent."""
     covered: int
     """Values that the sketches are of; `sum_squares` and `zeros` are scaled up from them to all elements."""
     even: bool = True
@@ -161,7 +163,7 @@ class Family:
     @cached_property
     def hashes(self) -> NDArray[np.object_]:
         """n x T: content hashes."""
-        return np.array([t.hashes for t in self.measured], object).T
+        return np.stack([t.hashes for t in self.measured], axis=1)
 
     def note_precision(self, precision: NDArray[np.int64]) -> None:
         """Take these n for `precision`, as they were worked out before."""
@@ -244,8 +246,8 @@ def _taken(t: TensorColumn, at: NDArray[np.int64], samples: Samples | None) -> T
         t.minimum[at],
         t.maximum[at],
         t.zeros[at],
-        tuple(t.hashes[i] for i in at),
-        tuple(t.dtypes[i] for i in at),
+        t.hashes[at],
+        t.dtypes[at],
         t.covered,
         t.even,
     )

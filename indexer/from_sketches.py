@@ -64,8 +64,8 @@ def make_family(
                 minimum=_scalar(rows, n, "minimum"),
                 maximum=_scalar(rows, n, "maximum"),
                 zeros=np.rint(scale * _scalar(rows, n, "zeros")).astype(np.int64),
-                hashes=tuple(rows[row].content_hash if row in rows else b"" for row in range(n)),
-                dtypes=tuple(rows[row].dtype if row in rows else "" for row in range(n)),
+                hashes=np.array([rows[row].content_hash if row in rows else b"" for row in range(n)], object),
+                dtypes=np.array([rows[row].dtype if row in rows else "" for row in range(n)], object),
                 covered=covered,
                 even=all(len(v) == m for v in values.values()),
             )

@@ -46,9 +46,10 @@ class _Part:
         """k values."""
         return self.numbers[name][self.at]
 
-    def texts(self, name: str) -> list[Any]:
+    def texts(self, name: str) -> NDArray[np.object_]:
         """k values."""
-        return list(self.table.column(name).take(pa.array(self.at)).to_pylist())
+        taken = self.table.column(name).take(pa.array(self.at))
+        return np.asarray(taken.to_numpy(zero_copy_only=False), object)
 
     def lists(self, name: str) -> tuple[NDArray[Any], Ints, Ints]:
         """(all values of a column of lists or bytes, where the k begin, their lengths)."""
@@ -117,17 +118,15 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
     scale = int(first.numbers["elements"][at]) / covered
     told: dict[str, NDArray[Any]] = {number: np.zeros(n) for number in _NUMBERS}
     present = np.zeros(n, bool)
-    hashes, dtypes = [b""] * n, [""] * n
+    hashes, dtypes = np.full(n, b"", object), np.full(n, "", object)
     for part in parts:
         present[part.rows] = True
         for number, values in told.items():
             values[part.rows] = part.number(number)
-        for row, dtype in zip(part.rows.tolist(), part.texts("dtype"), strict=True):
-            dtypes[row] = dtype
+        dtypes[part.rows] = part.texts("dtype")
         if "content_hash" in part.table.column_names:
-            for row, content in zip(part.rows.tolist(), part.texts("content_hash"), strict=True):
-                hashes[row] = content
-    samples, even = _samples(n, parts, np.array(dtypes))
+            hashes[part.rows] = part.texts("content_hash")
+    samples, even = _samples(n, parts, dtypes)
     column = TensorColumn(
         name=name,
         shape=tuple(first.table.column("shape")[at].as_py()),
@@ -141,15 +140,15 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
         minimum=told["minimum"],
         maximum=told["maximum"],
         zeros=np.rint(scale * told["zeros"]).astype(np.int64),
-        hashes=tuple(hashes),
-        dtypes=tuple(dtypes),
+        hashes=hashes,
+        dtypes=dtypes,
         covered=covered,
         even=even,
     )
     return column, _projections(n, parts)
 
 
-def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> tuple[NDArray[Any], bool]:
+def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.object_]) -> tuple[NDArray[Any], bool]:
     """(n x m: what is there of all, zeros where a model has none, in float32 if that holds any value of their dtypes;
     whether all that have any have as many)."""
     found = []
@@ -157,7 +156,7 @@ def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.str_]) -> tuple[NDAr
         if "samples" not in part.table.column_names:
             return np.zeros((n, 0), np.float32), True
         values, starts, sizes = part.lists("samples")
-        for dtype in np.unique(dtypes[part.rows]):
+        for dtype in sorted(set(dtypes[part.rows].tolist())):
             held = dtypes[part.rows] == dtype
             for size in np.unique(sizes[held]):
                 which = held & (sizes == size)

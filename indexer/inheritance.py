@@ -30,7 +30,8 @@ def contents(family: Family) -> NDArray[np.int64]:
     """
     found = []
     for tensor in family.tensors:
-        content = np.unique(np.array(tensor.hashes, object), return_inverse=True)[1]
+        numbers: dict[bytes, int] = {}
+        content = np.array([numbers.setdefault(each, len(numbers)) for each in tensor.hashes.tolist()], np.int64)
         content = np.where(tensor.present, content, -1)
         seen = np.bincount(content[content >= 0])
         if tensor.elements < _LEAST or tensor.role not in ("weight", "embedding", "vector") or seen.max(initial=0) < 2:

@@ -77,7 +77,9 @@ def recover_large_core(
         root_weights,
     )
     tuned = {}
-    for child in plain.tolist():
+    computed = np.zeros(len(rows) + 1, bool)
+    computed[list(merges)] = True
+    for child in plain[computed[near[plain, 0]]].tolist():
         above = [int(r) for r in near[child] if r >= 0 and (r not in merges or child not in merges[int(r)].sources)]
         if above and above[0] in merges:
             around = np.setdiff1d(np.append(near[child], near[above[0]]), [-1, *merges])

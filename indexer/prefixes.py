@@ -124,9 +124,9 @@ class _Arrays:
         return family.joined()
 
 
-def _exact(dtypes: Sequence[str]) -> bool:
+def _exact(dtypes: NDArray[np.object_]) -> bool:
     """Does float32 hold whatever is stored in these?"""
-    return all(not dtype or np.can_cast(DTYPES[dtype], np.float32) for dtype in set(dtypes))
+    return all(not dtype or np.can_cast(DTYPES[dtype], np.float32) for dtype in set(dtypes.tolist()))
 
 
 def _even(family: Family) -> bool:
