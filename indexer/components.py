@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from indexer.alike import apart, rough
 from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
 from indexer.shortlist import layout_of, products, thinned, whole
 
 __all__ = [
-    "FIRM", "LIKELY", "ROUNDING", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure",
+    "FIRM", "LIKELY", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure",
 ]  # fmt: skip
 
 Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
@@ -41,8 +41,6 @@ _BLOCK: Final = 2048
 """Models that are compared with as many at a time."""
 _PAIRS: Final = 100_000
 """Pairs that are looked at together, or those of two blocks where these are more."""
-ROUNDING: Final = 1e-4
-"""More than a product of matrices loses of a likeness: up to there, `indexer.shortlist.products` decides."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -74,21 +72,22 @@ def connect(
     n = len(rows)
     complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
     labels = np.arange(n)
-    for first in range(0, n, _BLOCK):
-        found: list[Ints] = []
-        some = np.ascontiguousarray(vectors[rows[first : first + _BLOCK]])
-        for other in range(first, n, _BLOCK):
-            likeness = some @ vectors[rows[other : other + _BLOCK]].T
-            found.append(np.stack(_apart(likeness, first, other, labels, complete)).astype(np.int64))
-            if sum(pairs.shape[1] for pairs in found) > _PAIRS or other + _BLOCK >= n:
-                # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
-                a, b = np.concatenate(found, axis=1)
-                a, b, like = likely(vectors, a, b, rows)
-                certain = sure(like, complete[a], complete[b])
-                labels = _united(_flat(labels), a[certain], b[certain])
-                labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
-                found = []
-        done(min(first + _BLOCK, n))
+    with rough(vectors, rows, _BLOCK) as likeness:
+        for first in range(0, n, _BLOCK):
+            some = slice(first, min(first + _BLOCK, n))
+            found: list[Ints] = []
+            for other in range(first, n, _BLOCK):
+                others = slice(other, min(other + _BLOCK, n))
+                found.append(np.stack(apart(likeness, some, others, labels, complete, LIKELY, SURE)).astype(np.int64))
+                if sum(pairs.shape[1] for pairs in found) > _PAIRS or others.stop == n:
+                    # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
+                    a, b = np.concatenate(found, axis=1)
+                    a, b, like = likely(vectors, a, b, rows)
+                    certain = sure(like, complete[a], complete[b])
+                    labels = _united(_flat(labels), a[certain], b[certain])
+                    labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
+                    found = []
+            done(some.stop)
     _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(first_of.size, np.int64)
     order[np.argsort(first_of)] = np.arange(first_of.size)
@@ -105,42 +104,6 @@ def likely(vectors: NDArray[np.float32], a: Ints, b: Ints, rows: Ints | None = N
 def sure(likeness: Floats, complete_a: NDArray[np.bool_], complete_b: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """P: are two as like as no two are by chance, where both have every tensor?"""
     return np.asarray((likeness >= SURE) & complete_a & complete_b)
-
-
-@njit(cache=True, nogil=True)
-def _apart(
-    likeness: NDArray[np.float32], first: int, other: int, labels: Ints, complete: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(places a, places b): pairs that may be `likely` and are not in one component yet. `likeness` is that of the
-    models from `first` on with those from `other` on. Those that are `sure` are joined in `labels`, where each model's
-    leads to the least of its component.
-    """
-    a, b = np.empty(likeness.size, np.int32), np.empty(likeness.size, np.int32)
-    count = 0
-    for i in range(likeness.shape[0]):
-        u = first + i
-        for j in range(likeness.shape[1]):
-            v = other + j
-            if likeness[i, j] < LIKELY - ROUNDING or v <= u:
-                continue
-            low, high = _least(labels, u), _least(labels, v)
-            if low == high:
-                continue
-            if likeness[i, j] >= SURE + ROUNDING and complete[u] and complete[v]:
-                labels[max(low, high)] = min(low, high)
-            else:
-                a[count], b[count] = u, v
-                count += 1
-    return a[:count].copy(), b[:count].copy()
-
-
-@njit(cache=True, nogil=True)
-def _least(labels: Ints, at: int) -> int:
-    """Where labels lead from here; shortens the way."""
-    while labels[at] != at:
-        labels[at] = labels[labels[at]]
-        at = labels[at]
-    return at
 
 
 def _flat(labels: Ints) -> Ints:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.components import LIKELY, ROUNDING, Related, likely, sure
+from indexer.alike import ROUNDING
+from indexer.components import LIKELY, Related, likely, sure
 from indexer.shortlist import whole
 
 __all__ = ["join", "pieces"]
