@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from indexer.alike import apart, rough
+from indexer.alike import apart, compared
 from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
+from indexer.rough import rough
 from indexer.shortlist import layout_of, products, thinned, whole
 
 __all__ = [
@@ -72,26 +73,30 @@ def connect(
     n = len(rows)
     complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
     labels = np.arange(n)
-    with rough(vectors, rows, _BLOCK) as likeness:
-        for first in range(0, n, _BLOCK):
-            some = slice(first, min(first + _BLOCK, n))
-            found: list[Ints] = []
-            for other in range(first, n, _BLOCK):
-                others = slice(other, min(other + _BLOCK, n))
-                found.append(np.stack(apart(likeness, some, others, labels, complete, LIKELY, SURE)).astype(np.int64))
-                if sum(pairs.shape[1] for pairs in found) > _PAIRS or others.stop == n:
-                    # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
-                    a, b = np.concatenate(found, axis=1)
-                    a, b, like = likely(vectors, a, b, rows)
-                    certain = sure(like, complete[a], complete[b])
-                    labels = _united(_flat(labels), a[certain], b[certain])
-                    labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
-                    found = []
-            done(some.stop)
+    found: list[Ints] = []
+    with rough(vectors, rows, _BLOCK) as told:
+        for some, others, runs in compared(told, _blocks(n), LIKELY):
+            found.append(np.stack(apart(told, some, others, runs, labels, complete, LIKELY, SURE)).astype(np.int64))
+            if sum(pairs.shape[1] for pairs in found) > _PAIRS or others.stop == n:
+                # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
+                a, b = np.concatenate(found, axis=1)
+                a, b, like = likely(vectors, a, b, rows)
+                certain = sure(like, complete[a], complete[b])
+                labels = _united(_flat(labels), a[certain], b[certain])
+                labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
+                found = []
+            if others.stop == n:
+                done(some.stop)
     _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(first_of.size, np.int64)
     order[np.argsort(first_of)] = np.arange(first_of.size)
     return np.asarray(order[place])
+
+
+def _blocks(n: int) -> Iterator[tuple[slice, slice]]:
+    """Some models and others, until each of n has been with each."""
+    parts = [slice(first, min(first + _BLOCK, n)) for first in range(0, n, _BLOCK)]
+    return ((some, others) for at, some in enumerate(parts) for others in parts[at:])
 
 
 def likely(vectors: NDArray[np.float32], a: Ints, b: Ints, rows: Ints | None = None) -> tuple[Ints, Ints, Floats]:

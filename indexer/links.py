@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.alike import ROUNDING
 from indexer.components import LIKELY, Related, likely, sure
+from indexer.rough import ROUNDING
 from indexer.shortlist import whole
 
 __all__ = ["join", "pieces"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from indexer import alike, components
-from indexer.alike import apart, bytes_told, floats, rough
+from indexer import components
+from indexer import rough as arithmetic
+from indexer.alike import apart, compared
 from indexer.codes import LONGEST, SLACK, coded, spread
 from indexer.components import LIKELY, SURE, connect
+from indexer.rough import Rough, bytes_told, floats, rough
 from indexer.shortlist import products
 
 Vectors = NDArray[np.float32]
@@ -37,6 +42,24 @@ def some(n: int, dimensions: int, seed: int) -> Vectors:
 def slowly(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
     """As torch._int_mm on any processor."""
     out.copy_(x.to(torch.int64) @ y.to(torch.int64))
+
+
+@contextmanager
+def told(vectors: Vectors, in_bytes: bool) -> Iterator[Rough]:
+    rows = np.arange(len(vectors))
+    if in_bytes:
+        with bytes_told(vectors, rows, slowly, len(rows)) as way:
+            yield way
+    else:
+        yield floats(vectors, rows)
+
+
+def named(way: Rough, labels: NDArray[np.int64], complete: bool, least: float, certain: float) -> set[tuple[int, int]]:
+    """Pairs that are apart, of all at once."""
+    n = len(labels)
+    ((some, others, runs),) = compared(way, [(slice(0, n), slice(0, n))], least)
+    found = apart(way, some, others, runs, labels, np.full(n, complete), least, certain)
+    return set(zip(*np.stack(found).tolist(), strict=True))
 
 
 @settings(deadline=None)
@@ -76,11 +99,9 @@ def test_nothing_is_known_of_what_is_no_unit_vector() -> None:
     vectors = np.array([[np.nan, 0], [np.inf, 0], [3e38, 3e38], [0.9, 0.9], [1, 0], [0, 0]], np.float32)
     codes = coded(vectors, np.arange(6))
     assert np.isinf(codes.lost).tolist() == [True] * 4 + [False] * 2
-    with np.errstate(invalid="ignore", over="ignore"):
-        ways = [floats(vectors, np.arange(6)), bytes_told(vectors, np.arange(6), slowly, 6)]
-        for way in ways:
-            found = apart(way, slice(0, 6), slice(0, 6), np.arange(6), np.ones(6, bool), LIKELY, SURE)
-            assert {(0, 1), (0, 2), (0, 4)} <= set(zip(*np.stack(found).tolist(), strict=True))
+    for in_bytes in (False, True):
+        with np.errstate(invalid="ignore", over="ignore"), told(vectors, in_bytes) as way:
+            assert {(0, 1), (0, 2), (0, 4)} <= named(way, np.arange(6), True, LIKELY, SURE)
 
 
 @settings(deadline=None, max_examples=300)
@@ -92,14 +113,12 @@ def test_no_pair_that_is_alike_is_lost(n: int, dimensions: int, seed: int, in_by
     likeness = products(vectors, a, b)
     least = float(likeness[data.draw(st.integers(0, a.size - 1))])
     certain = float(likeness[data.draw(st.integers(0, a.size - 1))])
-    rows = np.arange(n)
-    way = bytes_told(vectors, rows, slowly, n) if in_bytes else floats(vectors, rows)
-    # No two are complete: so nobody is joined, and every pair that may be alike is named.
-    found = apart(way, slice(0, n), slice(0, n), rows.copy(), np.zeros(n, bool), least, certain)
-    named = set(zip(*np.stack(found).tolist(), strict=True))
-    assert named >= set(zip(a[likeness >= least].tolist(), b[likeness >= least].tolist(), strict=True))
-    labels = rows.copy()
-    apart(way, slice(0, n), slice(0, n), labels, np.ones(n, bool), least, certain)
+    rows, labels = np.arange(n), np.arange(n)
+    with told(vectors, in_bytes) as way:
+        # No two are complete: so nobody is joined, and every pair that may be alike is named.
+        found = named(way, rows.copy(), False, least, certain)
+        named(way, labels, True, least, certain)
+    assert found >= set(zip(a[likeness >= least].tolist(), b[likeness >= least].tolist(), strict=True))
     joined = components._united(rows.copy(), a[likeness >= certain], b[likeness >= certain])
     assert (joined[labels] == joined).all()
 
@@ -116,8 +135,8 @@ def test_components_by_bytes_are_those_by_floats(n: int, dimensions: int, seed: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(components, "_BLOCK", block)
         wanted = [connect(vectors, related, sizes, rows) for sizes in (None, [dimensions])]
-        patch.setattr(alike, "MANY", 0)
-        patch.setattr(alike, "_faster", lambda _: slowly)
+        patch.setattr(arithmetic, "MANY", 0)
+        patch.setattr(arithmetic, "_faster", lambda _: slowly)
         found = [connect(vectors, related, sizes, rows) for sizes in (None, [dimensions])]
     assert [each.tolist() for each in found] == [each.tolist() for each in wanted]
 
@@ -128,17 +147,18 @@ def test_bytes_are_taken_where_they_are_right_and_faster(monkeypatch: pytest.Mon
 
     def dtype() -> object:
         with rough(vectors, rows, 10) as way:
-            return way.product(slice(0, 10), slice(0, 10)).dtype
+            ((_, _, runs),) = compared(way, [(slice(0, 10), slice(0, 10))], -2.0)
+            return runs.values.dtype
 
     assert dtype() == np.float32
-    monkeypatch.setattr(alike, "MANY", 0)
-    monkeypatch.setattr(alike, "_GAIN", 0.0)
+    monkeypatch.setattr(arithmetic, "MANY", 0)
+    monkeypatch.setattr(arithmetic, "_GAIN", 0.0)
     before = torch.get_num_threads()
     assert dtype() == np.int32
     assert torch.get_num_threads() == before
-    monkeypatch.setattr(alike, "_GAIN", np.inf)
+    monkeypatch.setattr(arithmetic, "_GAIN", np.inf)
     assert dtype() == np.float32
-    monkeypatch.setattr(alike, "_GAIN", 0.0)
+    monkeypatch.setattr(arithmetic, "_GAIN", 0.0)
     exact = torch._int_mm
 
     def saturating(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
