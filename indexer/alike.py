@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from indexer.codes import LONGEST, SLACK
 from indexer.rough import Product, Rough
 
-__all__ = ["Runs", "apart", "compared", "least_of"]
+__all__ = ["Runs", "apart", "are_one", "compared", "least_of"]
 
 Ints = NDArray[np.int64]
 
@@ -166,6 +166,17 @@ def _picked(
                 a[count], b[count] = u, v
                 count += 1
     return a[:count].copy(), b[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def are_one(labels: Ints, first_a: int, stop_a: int, first_b: int, stop_b: int) -> bool:
+    """Are all from `first_a` and all from `first_b` on of one component by now?"""
+    least = least_of(labels, first_a)
+    for first, stop in ((first_a, stop_a), (first_b, stop_b)):
+        for at in range(first, stop):
+            if least_of(labels, at) != least:
+                return False
+    return True
 
 
 @njit(cache=True, nogil=True)

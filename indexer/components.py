@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from indexer.alike import apart, compared
+from indexer.alike import apart, are_one, compared
+from indexer.bunches import bunched
 from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
 from indexer.rough import rough
@@ -40,6 +41,8 @@ LEAST_SHARED: Final = 0.25
 
 _BLOCK: Final = 2048
 """Models that are compared with as many at a time."""
+_FEW: Final = 4
+"""Blocks up to which it is not worth while to look for such as need not be compared."""
 _PAIRS: Final = 100_000
 """Pairs that are looked at together, or those of two blocks where these are more."""
 
@@ -71,11 +74,22 @@ def connect(
     """
     rows = np.arange(len(vectors)) if rows is None else rows
     n = len(rows)
+    order = bunched(vectors, rows, SURE) if n > _FEW * _BLOCK else np.arange(n)
+    rows = rows[order]
     complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
     labels = np.arange(n)
     found: list[Ints] = []
+
+    def asked(a: Ints, b: Ints) -> NDArray[np.bool_]:
+        return related(np.minimum(order[a], order[b]), np.maximum(order[a], order[b]))
+
+    def blocks() -> Iterator[tuple[slice, slice]]:
+        for some, others in _blocks(n):
+            if others.stop == n or not are_one(labels, some.start, some.stop, others.start, others.stop):
+                yield some, others
+
     with rough(vectors, rows, _BLOCK) as told:
-        for some, others, runs in compared(told, _blocks(n), LIKELY):
+        for some, others, runs in compared(told, blocks(), LIKELY):
             found.append(np.stack(apart(told, some, others, runs, labels, complete, LIKELY, SURE)).astype(np.int64))
             if sum(pairs.shape[1] for pairs in found) > _PAIRS or others.stop == n:
                 # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
@@ -83,14 +97,16 @@ def connect(
                 a, b, like = likely(vectors, a, b, rows)
                 certain = sure(like, complete[a], complete[b])
                 labels = _united(_flat(labels), a[certain], b[certain])
-                labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
+                labels = _join(labels, a[~certain], b[~certain], like[~certain], asked)
                 found = []
             if others.stop == n:
                 done(some.stop)
-    _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
-    order = np.empty(first_of.size, np.int64)
-    order[np.argsort(first_of)] = np.arange(first_of.size)
-    return np.asarray(order[place])
+    places = np.empty(n, np.int64)
+    places[order] = labels
+    _, first_of, place = np.unique(places, return_index=True, return_inverse=True)
+    numbers = np.empty(first_of.size, np.int64)
+    numbers[np.argsort(first_of)] = np.arange(first_of.size)
+    return np.asarray(numbers[place])
 
 
 def _blocks(n: int) -> Iterator[tuple[slice, slice]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from indexer import components
 from indexer import rough as arithmetic
 from indexer.alike import apart, compared
+from indexer.bunches import bunched
 from indexer.codes import LONGEST, SLACK, coded, spread
 from indexer.components import LIKELY, SURE, connect
 from indexer.rough import Rough, bytes_told, floats, rough
@@ -168,3 +170,35 @@ def test_bytes_are_taken_where_they_are_right_and_faster(monkeypatch: pytest.Mon
     assert dtype() == np.float32
     monkeypatch.delattr(torch, "_int_mm")
     assert dtype() == np.float32
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(0, 2**32 - 1))
+def test_bunches_are_an_order(n: int, seed: int) -> None:
+    vectors = some(2 * n, 8, seed)
+    rows = np.random.default_rng(seed).permutation(2 * n)[:n]
+    assert sorted(bunched(vectors, rows, SURE).tolist()) == list(range(n))
+
+
+def test_a_family_lies_side_by_side_and_is_hardly_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((600, 200))
+    family = rng.random(600) < 0.7
+    vectors[family] += 3 * rng.standard_normal(200)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    assert np.ptp(np.flatnonzero(family[bunched(vectors, np.arange(600), SURE)])) == family.sum() - 1
+    blocks = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal blocks
+        for each in compared(*arguments):
+            blocks += 1
+            yield each
+
+    monkeypatch.setattr(components, "compared", counted)
+    monkeypatch.setattr(components, "_BLOCK", 10)
+    labels = connect(vectors, lambda a, _: np.zeros(a.size, bool), [200])
+    assert (labels[family] == labels[family][0]).all()
+    assert len(set(labels.tolist())) == 1 + (~family).sum()
+    # Of 60 blocks with as many, those of the family with one another are left out, but for the first and last of it.
+    assert blocks < 0.6 * 60 * 61 / 2
