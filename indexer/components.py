@@ -74,6 +74,7 @@ def connect(
     """
     rows = np.arange(len(vectors)) if rows is None else rows
     n = len(rows)
+    # In what order they are compared decides who is asked of whom, but not who is of one component in the end.
     order = bunched(vectors, rows, SURE) if n > _FEW * _BLOCK else np.arange(n)
     rows = rows[order]
     complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
