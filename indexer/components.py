@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from indexer.alike import apart, are_one, compared
+from indexer.bunches import bunched
 from indexer.distance import RELATED, correlations, normalised
 from indexer.family import Family
+from indexer.rough import rough
 from indexer.shortlist import layout_of, products, thinned, whole
 
 __all__ = [
-    "FIRM", "LIKELY", "ROUNDING", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure",
+    "FIRM", "LIKELY", "SURE", "Related", "are_related", "connect", "find_components", "likely", "sure",
 ]  # fmt: skip
 
 Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
@@ -39,10 +41,10 @@ LEAST_SHARED: Final = 0.25
 
 _BLOCK: Final = 2048
 """Models that are compared with as many at a time."""
+_FEW: Final = 4
+"""Blocks up to which it is not worth while to look for such as need not be compared."""
 _PAIRS: Final = 100_000
 """Pairs that are looked at together, or those of two blocks where these are more."""
-ROUNDING: Final = 1e-4
-"""More than a product of matrices loses of a likeness: up to there, `indexer.shortlist.products` decides."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -72,27 +74,46 @@ def connect(
     """
     rows = np.arange(len(vectors)) if rows is None else rows
     n = len(rows)
+    # In what order they are compared decides who is asked of whom, but not who is of one component in the end.
+    order = bunched(vectors, rows, SURE) if n > _FEW * _BLOCK else np.arange(n)
+    rows = rows[order]
     complete = np.zeros(n, bool) if sizes is None else whole(vectors, sizes)[rows]
     labels = np.arange(n)
-    for first in range(0, n, _BLOCK):
-        found: list[Ints] = []
-        some = np.ascontiguousarray(vectors[rows[first : first + _BLOCK]])
-        for other in range(first, n, _BLOCK):
-            likeness = some @ vectors[rows[other : other + _BLOCK]].T
-            found.append(np.stack(_apart(likeness, first, other, labels, complete)).astype(np.int64))
-            if sum(pairs.shape[1] for pairs in found) > _PAIRS or other + _BLOCK >= n:
+    found: list[Ints] = []
+
+    def asked(a: Ints, b: Ints) -> NDArray[np.bool_]:
+        return related(np.minimum(order[a], order[b]), np.maximum(order[a], order[b]))
+
+    def blocks() -> Iterator[tuple[slice, slice]]:
+        for some, others in _blocks(n):
+            if others.stop == n or not are_one(labels, some.start, some.stop, others.start, others.stop):
+                yield some, others
+
+    with rough(vectors, rows, _BLOCK) as told:
+        for some, others, runs in compared(told, blocks(), LIKELY):
+            found.append(np.stack(apart(told, some, others, runs, labels, complete, LIKELY, SURE)).astype(np.int64))
+            if sum(pairs.shape[1] for pairs in found) > _PAIRS or others.stop == n:
                 # Mostly strangers, and few. Relatives that are not sure are joined before more of them are found.
                 a, b = np.concatenate(found, axis=1)
                 a, b, like = likely(vectors, a, b, rows)
                 certain = sure(like, complete[a], complete[b])
                 labels = _united(_flat(labels), a[certain], b[certain])
-                labels = _join(labels, a[~certain], b[~certain], like[~certain], related)
+                labels = _join(labels, a[~certain], b[~certain], like[~certain], asked)
                 found = []
-        done(min(first + _BLOCK, n))
-    _, first_of, place = np.unique(labels, return_index=True, return_inverse=True)
-    order = np.empty(first_of.size, np.int64)
-    order[np.argsort(first_of)] = np.arange(first_of.size)
-    return np.asarray(order[place])
+            if others.stop == n:
+                done(some.stop)
+    places = np.empty(n, np.int64)
+    places[order] = labels
+    _, first_of, place = np.unique(places, return_index=True, return_inverse=True)
+    numbers = np.empty(first_of.size, np.int64)
+    numbers[np.argsort(first_of)] = np.arange(first_of.size)
+    return np.asarray(numbers[place])
+
+
+def _blocks(n: int) -> Iterator[tuple[slice, slice]]:
+    """Some models and others, until each of n has been with each."""
+    parts = [slice(first, min(first + _BLOCK, n)) for first in range(0, n, _BLOCK)]
+    return ((some, others) for at, some in enumerate(parts) for others in parts[at:])
 
 
 def likely(vectors: NDArray[np.float32], a: Ints, b: Ints, rows: Ints | None = None) -> tuple[Ints, Ints, Floats]:
@@ -105,42 +126,6 @@ def likely(vectors: NDArray[np.float32], a: Ints, b: Ints, rows: Ints | None = N
 def sure(likeness: Floats, complete_a: NDArray[np.bool_], complete_b: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """P: are two as like as no two are by chance, where both have every tensor?"""
     return np.asarray((likeness >= SURE) & complete_a & complete_b)
-
-
-@njit(cache=True, nogil=True)
-def _apart(
-    likeness: NDArray[np.float32], first: int, other: int, labels: Ints, complete: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(places a, places b): pairs that may be `likely` and are not in one component yet. `likeness` is that of the
-    models from `first` on with those from `other` on. Those that are `sure` are joined in `labels`, where each model's
-    leads to the least of its component.
-    """
-    a, b = np.empty(likeness.size, np.int32), np.empty(likeness.size, np.int32)
-    count = 0
-    for i in range(likeness.shape[0]):
-        u = first + i
-        for j in range(likeness.shape[1]):
-            v = other + j
-            if likeness[i, j] < LIKELY - ROUNDING or v <= u:
-                continue
-            low, high = _least(labels, u), _least(labels, v)
-            if low == high:
-                continue
-            if likeness[i, j] >= SURE + ROUNDING and complete[u] and complete[v]:
-                labels[max(low, high)] = min(low, high)
-            else:
-                a[count], b[count] = u, v
-                count += 1
-    return a[:count].copy(), b[:count].copy()
-
-
-@njit(cache=True, nogil=True)
-def _least(labels: Ints, at: int) -> int:
-    """Where labels lead from here; shortens the way."""
-    while labels[at] != at:
-        labels[at] = labels[labels[at]]
-        at = labels[at]
-    return at
 
 
 def _flat(labels: Ints) -> Ints:

@@ -7,12 +7,15 @@ a relative of it, and a component falls apart only where the last chain of relat
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from indexer.components import LIKELY, ROUNDING, Related, likely, sure
+from indexer.components import LIKELY, Related, likely, sure
+from indexer.rough import ROUNDING
 from indexer.shortlist import whole
 
 __all__ = ["join", "pieces"]
@@ -20,8 +23,9 @@ __all__ = ["join", "pieces"]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Places a, places b, likeness."""
 
-_BLOCK = 1024
-_MORE = 8
+_HELD: Final = 1 << 27
+"""Likenesses that are held at a time, half a gigabyte: those of hundreds of newcomers in a large architecture."""
+_MORE: Final = 8
 """Times as many candidates of a component are asked when the likeliest were no relatives."""
 
 
@@ -48,10 +52,11 @@ def join(
             holds[~holds] = related(a[~holds], b[~holds])
         return holds
 
-    a, b, likeness = _likeliest(vectors, new)
+    blocks = _Blocks(vectors, new)
+    a, b, likeness = _likeliest(vectors, blocks)
     # Nearly all join the component of their likeliest relative, whose other members need not be looked at then.
     _merge(labels, a, b, told(a, b, likeness))
-    a, b, likeness = _elsewhere(vectors, labels, new)
+    a, b, likeness = _elsewhere(vectors, labels, blocks)
     most = 1
     while a.size:
         order = np.lexsort((b, -likeness, labels[b], a))
@@ -74,25 +79,53 @@ def _merge(labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
             labels[labels == high] = low
 
 
-def _likeliest(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> Pairs:
-    """Pairs of a new model and the model that it is most like (FAISS, exact), of those that are like enough."""
-    import faiss
+class _Blocks:
+    """Some of the new models at a time, and how like they are to all, m x n: made once if all of it can be held."""
 
-    _, found = faiss.knn(vectors[new], vectors, 2, metric=faiss.METRIC_INNER_PRODUCT)
-    # One of the two is another than itself; of a vector that is not finite there may be none.
-    other = np.where(found[:, 0] == new, found[:, 1], found[:, 0])
-    there = (other >= 0) & (other != new)
-    return likely(vectors, new[there], other[there])
+    def __init__(self, vectors: NDArray[np.float32], new: NDArray[np.int64]) -> None:
+        self.vectors = vectors
+        size = max(1, _HELD // max(1, len(vectors)))
+        self.new = [new[first : first + size] for first in range(0, len(new), size)]
+        self.held: NDArray[np.float32] | None = None
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        for block in self.new:
+            likeness = self.vectors[block] @ self.vectors.T if self.held is None else self.held
+            if len(self.new) == 1:
+                self.held = likeness
+            yield block, likeness
 
 
-def _elsewhere(vectors: NDArray[np.float32], labels: NDArray[np.int64], new: NDArray[np.int64]) -> Pairs:
+def _likeliest(vectors: NDArray[np.float32], blocks: _Blocks) -> Pairs:
+    """Pairs of a new model and the model that it is most like, of those that are like enough. It only says what is
+    asked first: what a product of matrices rounds makes no difference in the end."""
+    found = [np.empty((2, 0), np.int64)]
+    for block, likeness in blocks:
+        other = _most(likeness, block)
+        found.append(np.stack([block, other])[:, other >= 0])
+    return likely(vectors, *np.concatenate(found, axis=1))
+
+
+@njit(cache=True, nogil=True)
+def _most(likeness: NDArray[np.float32], new: NDArray[np.int64]) -> NDArray[np.int64]:
+    """m: the place of the largest of each row but its own; -1 where none is a number."""
+    most = np.full(len(new), -1, np.int64)
+    for i in range(len(new)):
+        largest = np.float32(-np.inf)
+        for j in range(likeness.shape[1]):
+            if likeness[i, j] > largest and j != new[i]:
+                largest, most[i] = likeness[i, j], j
+    return most
+
+
+def _elsewhere(vectors: NDArray[np.float32], labels: NDArray[np.int64], blocks: _Blocks) -> Pairs:
     """All pairs of a new model and one of another component that are like enough, and how like they are."""
     found = [np.empty((2, 0), np.int64)]
-    for first in range(0, len(new), _BLOCK):
-        block = new[first : first + _BLOCK]
-        likeness = vectors[block] @ vectors.T
-        at, to = np.nonzero((likeness >= LIKELY - ROUNDING) & (labels[block][:, None] != labels[None, :]))
-        found.append(np.stack([block[at], to]))
+    for block, likeness in blocks:
+        for at, like in zip(block.tolist(), likeness, strict=True):
+            to = np.flatnonzero(like >= LIKELY - ROUNDING)
+            to = to[labels[to] != labels[at]]
+            found.append(np.stack([np.full(to.size, at), to]))
     return likely(vectors, *np.concatenate(found, axis=1))
 
 

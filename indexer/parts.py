@@ -18,7 +18,7 @@ from indexer.family import Family
 from indexer.links import join, pieces
 from indexer.shortlist import thinned
 from indexer.solve import split
-from store.vectors import Vectors, append_vectors, read_vectors, stored_layout
+from store.vectors import Vectors, append_vectors, placed_vectors, stored_layout
 
 __all__ = [
     "AT_ONCE",
@@ -112,13 +112,16 @@ def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new:
     `with_new` gives the family of some models and the new one, whose id is 0. Writes nothing.
     """
     layout = stored_layout(path)
-    found = None if layout is None else read_vectors(path, layout, known.ids, known.contents)
     new = with_new([])
-    if layout is None or found is None or len(found.model_ids) < len(known.ids) or not known.roots.all():
+    if layout is None or not known.roots.all():
+        return None
+    found = placed_vectors(path, layout, known.ids, known.contents, 1)
+    if found is None or not found[1].all():
         return None
     if not {tensor.name for tensor in new.measured} <= set(layout):
         return None
-    vectors = np.concatenate([found.values, thinned(new, normalised(new), layout)])
+    vectors = found[0]
+    vectors[-1:] = thinned(new, normalised(new), layout)
     labels = np.append(known.roots, _NEW)
     copies = np.flatnonzero((known.contents == content).all(axis=1))
     labels[-1] = labels[copies[0]] if copies.size else labels[-1]
@@ -220,15 +223,14 @@ def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32],
     layout = stored_layout(path)
     if layout is None:
         return None
-    found = read_vectors(path, layout, known.ids, known.contents)
+    found = placed_vectors(path, layout, known.ids, known.contents)
     if found is None:
         return None
-    missing = np.setdiff1d(known.ids, found.model_ids)
+    values, there = found
+    missing = known.ids[~there]
     family = load(missing.tolist()) if missing.size else None
     if family is not None and not {t.name for t in family.measured} <= set(layout):
         return None
-    values = np.zeros((len(known.ids), sum(layout.values())), np.float32)
-    values[np.searchsorted(known.ids, found.model_ids)] = found.values
     if family is not None:
         made = thinned(family, normalised(family), layout)
         at = np.searchsorted(known.ids, family.model_ids)

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Vectors", "append_vectors", "read_vectors", "stored_layout", "write_vectors"]
+__all__ = ["Vectors", "append_vectors", "placed_vectors", "read_vectors", "stored_layout", "write_vectors"]
 
 _PAGE: Final = 4096
 _LONGEST_HEAD: Final = 16 << 20
@@ -80,6 +80,37 @@ def read_vectors(
     """The vectors of those models (ids in rising order, their contents n x 2) that the file holds, in that order; None
     when there is no such file. `layout` is coordinates a tensor. Other and damaged records are passed over.
     """
+    told = _told(path, layout, model_ids, contents)
+    if told is None:
+        return None
+    found, rows = told
+    return Vectors(found["id"][rows], found["content"][rows], found["vector"][rows])
+
+
+def placed_vectors(
+    path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64], room: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """(n + room x D vectors, n: which of them the file holds), as `read_vectors`; others are zeros. So nobody who adds
+    some has to hold all of them twice. None when the file holds none of them: of its head, D may be what is damaged.
+    """
+    told = _told(path, layout, model_ids, contents)
+    if told is None or not told[1].size:
+        return None
+    found, rows = told
+    values = np.zeros((len(model_ids) + room, sum(layout.values())), np.float32)
+    places = np.searchsorted(model_ids, found["id"][rows])
+    for first in range(0, len(rows), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        values[places[some]] = found["vector"][rows[some]]
+    there = np.zeros(len(model_ids), bool)
+    there[places] = True
+    return values, there
+
+
+def _told(
+    path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64]
+) -> tuple[NDArray[np.void], NDArray[np.int64]] | None:
+    """(records of the file, places of those that count, by rising id)."""
     head = _head(layout)
     record = _record(sum(layout.values()))
     try:
@@ -97,8 +128,7 @@ def read_vectors(
     rows = np.flatnonzero(known & (_checks(found) == found["check"]))
     # A record that was damaged once is written again at the end.
     _, first = np.unique(found["id"][rows][::-1], return_index=True)
-    rows = rows[::-1][first]
-    return Vectors(found["id"][rows], found["content"][rows], found["vector"][rows])
+    return found, rows[::-1][first]
 
 
 def _records(vectors: Vectors) -> NDArray[np.void]:

@@ -12,7 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from indexer.links import pieces
-from store.vectors import Vectors, append_vectors, read_vectors, stored_layout, write_vectors
+from store.vectors import Vectors, append_vectors, placed_vectors, read_vectors, stored_layout, write_vectors
 
 LAYOUT = {"b.weight": 3, "a.weight": 2}
 
@@ -30,6 +30,16 @@ def same(a: Vectors | None, b: Vectors) -> bool:
     return a is not None and all(
         np.array_equal(x, y) for x, y in ((a.model_ids, b.model_ids), (a.contents, b.contents), (a.values, b.values))
     )
+
+
+def placed(path: Path, wanted: Vectors) -> Vectors | None:
+    """As `read_vectors`, by `placed_vectors`."""
+    found = placed_vectors(path, LAYOUT, wanted.model_ids, wanted.contents, 2)
+    if found is None:
+        return None
+    values, there = found
+    assert not values[np.append(~there, [True, True])].any()
+    return Vectors(wanted.model_ids[there], wanted.contents[there], values[:-2][there])
 
 
 def joined(a: Vectors, b: Vectors) -> Vectors:
@@ -50,6 +60,7 @@ def test_what_is_written_and_appended_is_read(tmp_path: Path) -> None:
     assert stored_layout(path) == LAYOUT
     every = joined(first, second)
     assert same(read_vectors(path, LAYOUT, every.model_ids, every.contents), every)
+    assert same(placed(path, every), every)
     # Of another layout, or of no use to this graph.
     assert read_vectors(path, {"a.weight": 5}, every.model_ids, every.contents) is None
     other = every.contents.copy()
@@ -57,6 +68,8 @@ def test_what_is_written_and_appended_is_read(tmp_path: Path) -> None:
     left = read_vectors(path, LAYOUT, every.model_ids, other)
     assert left is not None
     assert left.model_ids.tolist() == [1, 5, 7, 9]
+    assert same(placed(path, Vectors(every.model_ids, other, every.values)), left)
+    assert placed(path, some([3, 4])) is None
 
 
 @pytest.mark.parametrize("cut", [1, 17, 40])
@@ -70,6 +83,7 @@ def test_a_write_that_was_cut_short_is_written_over(tmp_path: Path, cut: int) ->
     found = read_vectors(path, LAYOUT, every.model_ids, every.contents)
     assert found is not None
     assert found.model_ids.tolist() == [1, 2, 3]
+    assert same(placed(path, every), found)
     append_vectors(path, LAYOUT, Vectors(every.model_ids[3:], every.contents[3:], every.values[3:]))
     assert same(read_vectors(path, LAYOUT, every.model_ids, every.contents), every)
 
