@@ -16,7 +16,7 @@ from indexer.unread import Rows
 
 __all__ = ["DIMENSIONS", "Family", "TensorColumn"]
 
-_BY_ROW: Final = ("content_keys", "precision", "prefix", "present", "norms", "kurtosis", "zeros", "hashes")
+_BY_ROW: Final = ("content_keys", "precision", "present", "norms", "kurtosis", "zeros", "hashes")
 """What `take` need not work out again: arrays of n rows."""
 DIMENSIONS: Final = 1024
 """Samples of a prefix, over all measured tensors."""
@@ -76,6 +76,8 @@ class Family:
     """Tensor -> n x k*k; NaN rows where a model has none."""
     quantized: frozenset[int] = frozenset()
     """Ids of the models, here or elsewhere, whose files hold quantised weights."""
+    kept_prefix: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
+    """An array of prefixes and n of its rows, where prefixes are known without samples."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -106,6 +108,9 @@ class Family:
     @cached_property
     def prefix(self) -> NDArray[np.float32 | np.float64]:
         """n x some DIMENSIONS: the first samples of each measured tensor, side by side, as they are held."""
+        if self.kept_prefix is not None:
+            held, rows = self.kept_prefix
+            return held if len(rows) == len(held) and (np.diff(rows) == 1).all() else held[rows]
         columns = [
             np.arange(first, first + size)
             for first, size in zip(self.starts[:-1].tolist(), self.prefix_sizes, strict=True)
@@ -194,6 +199,7 @@ class Family:
             tuple(_taken(t, at, own) for t, own in zip(self.tensors, self._views(samples), strict=True)),
             {name: _some(values, at) for name, values in self.projections.items()},
             self.quantized,
+            None if self.kept_prefix is None else (self.kept_prefix[0], self.kept_prefix[1][at]),
         )
         known = self.__dict__
         taken.__dict__.update({name: known[name][at] for name in _BY_ROW if name in known})

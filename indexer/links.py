@@ -99,11 +99,24 @@ class _Blocks:
 def _likeliest(vectors: NDArray[np.float32], blocks: _Blocks) -> Pairs:
     """Pairs of a new model and the model that it is most like, of those that are like enough. It only says what is
     asked first: what a product of matrices rounds makes no difference in the end."""
+    if len(blocks.new) > 1:
+        return likely(vectors, *_indexed(vectors, np.concatenate(blocks.new)))
     found = [np.empty((2, 0), np.int64)]
     for block, likeness in blocks:
         other = _most(likeness, block)
         found.append(np.stack([block, other])[:, other >= 0])
     return likely(vectors, *np.concatenate(found, axis=1))
+
+
+def _indexed(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> NDArray[np.int64]:
+    """2 x P: new models, and the one that each is most like, by FAISS: of so many not all likenesses can be held."""
+    import faiss
+
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    near = index.search(vectors[new], 2)[1]
+    other = np.where(near[:, 0] == new, near[:, 1], near[:, 0])
+    return np.stack([new, other])[:, other >= 0]
 
 
 @njit(cache=True, nogil=True)

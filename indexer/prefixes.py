@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from indexer.family import Family
 from indexer.samples import Samples
-from indexer.unread import Rows, Unread
+from indexer.unread import Rows, Unread, room
 from store.dtypes import DTYPES
 from store.vectors import Vectors, append_vectors, read_vectors, write_vectors
 
@@ -65,17 +65,15 @@ def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
     unread = Unread(len(bare), lambda rows: arrays.fill(rows, load(bare.model_ids[rows].tolist())))
     prefix = np.empty((len(bare), sum(layout.values())), np.float32)
     prefix[order[np.searchsorted(bare.model_ids[order], known.model_ids)]] = known.values
-    family = arrays.family(unread)
     if missing.size:
         some = load(bare.model_ids[missing].tolist())
         if not _even(some) or not _same_sizes(example, some):
             return None
         arrays.fill(missing, some)
         unread.note(missing)
-        prefix[missing] = family.take(missing).prefix
+        prefix[missing] = arrays.prefix(missing)
         append_vectors(path, layout, Vectors(bare.model_ids[missing], contents[missing], prefix[missing]))
-    family.__dict__["prefix"] = prefix
-    return family
+    return arrays.family(unread, prefix)
 
 
 class _Arrays:
@@ -83,17 +81,16 @@ class _Arrays:
 
     def __init__(self, bare: Family, example: Family) -> None:
         n = len(bare)
-        self._bare = bare
+        self._bare, self._example = bare, example
         self._row = {int(i): row for row, i in enumerate(bare.model_ids)}
-        # Memory that nobody touches is not taken.
-        self._measured = np.empty((n, example.samples.shape[1]), np.float32)
+        self._measured = room((n, example.samples.shape[1]), np.float32)
         views = zip(example.measured, example.starts[:-1].tolist(), example.starts[1:].tolist(), strict=True)
         self._samples = {tensor.name: self._measured[:, first:last] for tensor, first, last in views}
         for tensor in example.tensors:
             if tensor.name not in self._samples:
-                self._samples[tensor.name] = np.empty((n, tensor.samples.shape[1]), np.float32)
+                self._samples[tensor.name] = room((n, tensor.samples.shape[1]), np.float32)
         self._projections = {
-            name: np.empty((n, values.shape[1]), np.float32) for name, values in example.projections.items()
+            name: room((n, values.shape[1]), np.float32) for name, values in example.projections.items()
         }
 
     def fill(self, rows: Ints, some: Family) -> None:
@@ -111,15 +108,20 @@ class _Arrays:
             if name in some.projections:
                 held[at] = some.projections[name]
 
-    def family(self, unread: Unread) -> Family:
-        """The family of all, unread."""
+    def prefix(self, rows: Ints) -> NDArray[np.float32]:
+        """Of rows that are filled, as `Family.prefix`."""
+        spans = zip(self._example.starts[:-1].tolist(), self._example.prefix_sizes, strict=True)
+        return np.concatenate([self._measured[rows, first : first + size] for first, size in spans], axis=1)
+
+    def family(self, unread: Unread, prefix: NDArray[np.float32]) -> Family:
+        """The family of all, unread, with the prefixes of all."""
         rows = np.arange(len(self._bare))
         tensors = tuple(
             replace(tensor, samples=Samples(self._samples[tensor.name], rows, None, unread))
             for tensor in self._bare.tensors
         )
         projections = {name: Rows(held, rows, unread) for name, held in self._projections.items()}
-        family = replace(self._bare, tensors=tensors, projections=projections)
+        family = replace(self._bare, tensors=tensors, projections=projections, kept_prefix=(prefix, rows))
         family.__dict__["samples"] = Samples(self._measured, rows, None, unread)
         return family.joined()
 

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from indexer.unread import Unread
+from indexer.unread import Unread, room
 
 __all__ = ["PRECISIONS", "Samples", "round_to", "side_by_side"]
 
@@ -138,8 +138,9 @@ class Samples:
         if PRECISIONS[precision] is None:
             return self.held
         if precision not in self._rounded:
+            empty = np.empty(self.held.shape, self.held.dtype) if self._unread is None else room(*_kind(self.held))
             # Memory that nobody touches is not taken.
-            self._rounded[precision] = np.empty_like(self.held), np.zeros(len(self.held), bool)
+            self._rounded[precision] = empty, np.zeros(len(self.held), bool)
         result, done = self._rounded[precision]
         wanted = np.unique(self.rows[rows])
         wanted = wanted[~done[wanted]]
@@ -155,6 +156,10 @@ class Samples:
     def at(self, precision: int, rows: list[int]) -> Floats:
         """k x m: some rows rounded to a precision."""
         return np.asarray(round_to(self.at_hand(rows)[self.rows[rows]], precision), np.float64)
+
+
+def _kind(held: Held) -> tuple[tuple[int, int], Any]:
+    return (len(held), held.shape[1]), held.dtype
 
 
 def side_by_side(parts: Sequence[Samples]) -> Samples:

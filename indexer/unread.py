@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "Unread"]
+__all__ = ["Rows", "Unread", "room"]
 
 Ints = NDArray[np.int64]
+
+
+def room(shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
+    """An array of zeros that takes memory by the page for what is written of it.
+
+    NumPy's own arrays ask for huge pages, so that to touch one row in a thousand is to touch all.
+    """
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype)
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 class Unread:
