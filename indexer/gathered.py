@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ COLUMNS: Final = (*BARE, "samples", "projection")
 """Of a shard, those that a family is made from; without its samples and projections, those that are BARE."""
 SAMPLED: Final = ("model_id", "tensor", "dtype", "shape", "elements", "covered", "samples", "projection")
 """Those that samples and projections are made from: all else is 0 or empty."""
+_SMALL: Final = 1 << 26
 _COUNTER: Final = "num_batches_tracked"
 
 Ints = NDArray[np.int64]
@@ -73,7 +74,7 @@ def gather_family(
     order = np.argsort(ids, kind="stable")
     parts: dict[str, list[_Part]] = {}
     counted: list[tuple[Ints, NDArray[np.float64]]] = []
-    for table in (table.combine_chunks() for table in tables if table.num_rows):
+    for table in _together([table for table in tables if table.num_rows]):
         rows = order[np.searchsorted(ids[order], table.column("model_id").to_numpy())]
         names = table.column("tensor").combine_chunks().dictionary_encode()
         codes = names.indices.to_numpy()
@@ -106,6 +107,13 @@ def gather_family(
         quantized,
     )
     return family.joined()
+
+
+def _together(tables: list[Any]) -> Iterator[Any]:
+    """The tables in one chunk each; small ones as one, since each costs as much as a hundred models."""
+    if len(tables) > 1 and sum(table.nbytes for table in tables) < _SMALL:
+        tables = [pa.concat_tables(tables)]
+    return (table.combine_chunks() for table in tables)
 
 
 def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorColumn, NDArray[np.float32] | None]:

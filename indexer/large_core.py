@@ -83,10 +83,20 @@ def recover_large_core(
         above = [int(r) for r in near[child] if r >= 0 and (r not in merges or child not in merges[int(r)].sources)]
         if above and above[0] in merges:
             around = np.setdiff1d(np.append(near[child], near[above[0]]), [-1, *merges])
-            if trained_from_merge(squared, child, above[0], merges[above[0]], around):
+            asked = np.concatenate([[above[0]], merges[above[0]].sources, [child], around]).astype(np.int64)
+            told = family.content_keys[asked].tobytes() + bytes([len(merges[above[0]].sources)])
+            if memo.is_so(
+                "tuned", family.content_hashes[child], told, _tuned_by(squared, child, above[0], merges, around)
+            ):
                 tuned[child] = above[0]
     ancestry = place_merges(len(rows), plain, inner, merges, tuned)
     return LargeCore(family, squared, merges, cues), ancestry
+
+
+def _tuned_by(
+    squared: Sparse, child: int, merge: int, merges: Mapping[int, Combination], around: Ints
+) -> Callable[[], bool]:
+    return lambda: trained_from_merge(squared, child, merge, merges[merge], around)
 
 
 def _restricted(

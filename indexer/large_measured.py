@@ -16,7 +16,7 @@ from indexer.finders import Finder, finder_of
 from indexer.kept_lists import FRESH, Kept, Records
 from indexer.memo import Memo
 from indexer.pruned_lists import pruned_pairs
-from indexer.recall import recall
+from indexer.recall import recall, sampled
 from indexer.sparse import Sparse
 from indexer.vicinity import coordinates, listed, nearest_of, row_of, seen_from
 
@@ -62,6 +62,10 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     known = kept.read(tree, kind)
     fresh = np.arange(m) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
     if known is not None:
+        # Asked in any case: by whom recall is measured, and those in eight bits.
+        some = np.concatenate([fresh, sampled(tree), np.flatnonzero(short_rows(tree))])
+        tree.samples.at_hand(some)
+        memo.want(tree.content_hashes[row] for row in some.tolist())
         known["precision"][fresh] = tree.samples.take(fresh).precisions()
         tree.note_precision(known["precision"].copy())
     records = _records(tree, finder, vectors, kind, known)
@@ -91,8 +95,6 @@ def _records(
     rows, places = listed(tree, finder, vectors, records, known)
     records["precision"] = tree.precision
     near = nearest_of(records[rows], LISTED)
-    # All that follows looks at who is new to a list beside all that are in it.
-    tree.samples.at_hand(np.unique(np.append(rows, near[near >= 0])))
     places = places[:, : near.shape[1]]
     held = (near >= 0) & (places >= 0) & (places < near.shape[1])
     new = (near >= 0) & ~held

@@ -51,10 +51,15 @@ def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
     `bare` is the family without them, and `load` reads some of its models as they are, by their ids. What of them the
     file in the folder has not is added to it. Raises OSError when it cannot be written.
     """
-    whole = np.flatnonzero(np.all([np.ones(len(bare), bool), *(t.present for t in bare.tensors)], axis=0))
-    if not (bare.tensors and whole.size and all(_exact(tensor.dtypes) for tensor in bare.tensors)):
+    n = len(bare)
+    if not (bare.tensors and all(_exact(tensor.dtypes) for tensor in bare.tensors)):
         return None
-    example = load([int(bare.model_ids[whole[0]])])
+    whole = np.flatnonzero(np.all([tensor.present for tensor in bare.tensors], axis=0))
+    if not whole.size:
+        return None
+    # The newest is the likeliest not to be in the file yet.
+    latest = whole[np.argmax(bare.model_ids[whole])]
+    example = load([int(bare.model_ids[latest])])
     order, contents = _order(bare)
     path, layout = _path(folder, example), _layout(example)
     known = read_vectors(path, layout, bare.model_ids[order], contents[order])
@@ -62,11 +67,11 @@ def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
         return None
     missing = order[~np.isin(bare.model_ids[order], known.model_ids)]
     arrays = _Arrays(bare, example)
-    unread = Unread(len(bare), lambda rows: arrays.fill(rows, load(bare.model_ids[rows].tolist())))
-    prefix = np.empty((len(bare), sum(layout.values())), np.float32)
+    unread = Unread(n, lambda rows: arrays.fill(rows, load(bare.model_ids[rows].tolist())))
+    prefix = np.empty((n, sum(layout.values())), np.float32)
     prefix[order[np.searchsorted(bare.model_ids[order], known.model_ids)]] = known.values
     if missing.size:
-        some = load(bare.model_ids[missing].tolist())
+        some = example if missing.tolist() == [latest] else load(bare.model_ids[missing].tolist())
         if not _even(some) or not _same_sizes(example, some):
             return None
         arrays.fill(missing, some)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -13,6 +14,7 @@ from indexer.gathered import BARE, COLUMNS, SAMPLED, gather_family
 from indexer.metadata import Metadata
 from indexer.prefixes import keep_prefixes, read_by_row
 from store.lineage import LiveModel, architecture_roles, declared_bases, live_models, read_sketches
+from store.shard_index import ShardIndex
 
 __all__ = ["Reader", "load_family", "load_metadata"]
 
@@ -42,10 +44,11 @@ class Reader:
         models = live_models(self._connection, self._architecture, ids)
         place = {model.model_id: at for at, model in enumerate(models)}
         roles = architecture_roles(self._connection, self._architecture)
+        index = ShardIndex()
 
         def load(some: Sequence[int], columns: Sequence[str] = SAMPLED) -> Family:
             few = [models[at] for at in sorted(place[i] for i in some)]
-            return _family(self._architecture, roles, self._graph, few, columns)
+            return _family(self._architecture, roles, few, read_sketches(self._graph, few, columns, index))
 
         found = read_by_row(self._shortlist, load(ids, BARE), load)
         return self(ids) if found is None else found
@@ -67,16 +70,15 @@ def load_family(
     connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
 ) -> Family:
     """The family of these models, with what their sketches say."""
-    return _family(architecture, architecture_roles(connection, architecture), graph, models, COLUMNS)
+    tables = read_sketches(graph, models, COLUMNS)
+    return _family(architecture, architecture_roles(connection, architecture), models, tables)
 
 
-def _family(
-    architecture: str, roles: Mapping[str, str], graph: Path, models: list[LiveModel], columns: Sequence[str]
-) -> Family:
+def _family(architecture: str, roles: Mapping[str, str], models: Sequence[LiveModel], tables: Sequence[Any]) -> Family:
     return gather_family(
         architecture,
         [(m.model_id, m.name, m.content_hash, m.created) for m in models],
-        read_sketches(graph, models, columns),
+        tables,
         roles,
         frozenset(m.model_id for m in models if m.quantization),
     )

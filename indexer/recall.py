@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.memo import Memo
 
-__all__ = ["recall"]
+__all__ = ["recall", "sampled"]
 
 SAMPLED: Final = 16
 """Models of a component whose lists are compared with all distances: those whose content hashes come first."""
@@ -19,6 +20,12 @@ _KIND: Final = "true nearest"
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+def sampled(family: Family) -> Ints:
+    """The rows that are asked."""
+    contents = family.content_hashes
+    return np.array(nsmallest(SAMPLED, range(len(family)), key=lambda row: contents[row]), np.int64)
 
 
 def recall(family: Family, near: Ints, fresh: Ints, memo: Memo) -> float:
@@ -30,10 +37,9 @@ def recall(family: Family, near: Ints, fresh: Ints, memo: Memo) -> float:
     keys = list(map(bytes, family.content_keys))
     place = {key: row for row, key in enumerate(keys)}
     held = found = 0
-    sampled = sorted(range(len(family)), key=lambda row: contents[row])[:SAMPLED]
-    memo.want(contents[row] for row in sampled)
-    family.samples.at_hand(sampled)
-    for row in sampled:
+    asked = sampled(family).tolist()
+    memo.want(contents[row] for row in asked)
+    for row in asked:
         known = memo.items(_KIND, contents[row], 8) if row not in fresh else {}
         others = np.array([place.get(key, -1) for key in known], np.int64)
         squared = np.array([np.frombuffer(told)[0] for told in known.values()])

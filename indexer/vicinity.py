@@ -88,10 +88,14 @@ def listed(
         else:
             lost[pairs[0]] = True
         rows = np.flatnonzero(lost)
+    blocks = [rows[first : first + size] for first in range(0, rows.size, size)]
+    nearest = [finder.nearest(block, width, bounds) for block in blocks]
+    if kept is not None:
+        changed = np.append(rows, gained)
+        _look_ahead(family, kept, changed, [found.reshape(-1) for found, _ in nearest])
     places = [np.empty((0, width), np.int64)]
-    for first in range(0, rows.size, size):
-        block = rows[first : first + size]
-        places.append(_note(family, records, kept, block, *finder.nearest(block, width, bounds)))
+    for block, told in zip(blocks, nearest, strict=True):
+        places.append(_note(family, records, kept, block, *told))
     for first in range(0, gained.size, _BLOCK):
         block = gained[first : first + _BLOCK]
         came = pairs[:, np.isin(pairs[0], block)]
@@ -99,6 +103,18 @@ def listed(
         ends = np.append(at, np.searchsorted(block, came[0])), np.append(records["near"][block[at], place], came[1])
         places.append(_note(family, records, kept, block, *nearest_among(vectors, block, *ends, width, bounds)))
     return np.append(rows, gained), np.concatenate(places)
+
+
+def _look_ahead(family: Family, kept: Records, changed: Ints, found: list[Ints]) -> None:
+    """Read at a time whom all that follows looks at: rows whose lists change, who is or was in these, and who has such
+    a row in its own."""
+    near = np.maximum(kept["near"], -1)
+    asked = np.zeros(len(family) + 1, bool)
+    asked[changed] = True
+    listing = asked[near].any(axis=1)
+    asked[near[changed]] = True
+    asked[np.concatenate([changed[:0], *found])] = True
+    family.samples.at_hand(np.flatnonzero(asked[:-1] | listing))
 
 
 def _entered(vectors: NDArray[np.float32], kept: Records, lost: NDArray[np.bool_], bounds: Bounds | None) -> Ints:

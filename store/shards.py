@@ -20,6 +20,8 @@ from store.records import TensorSketch
 
 __all__ = [
     "SCHEMA",
+    "as_now",
+    "check_columns",
     "fsync_directory",
     "read_columns",
     "read_models",
@@ -182,18 +184,9 @@ def read_models(path: Path, *, whole: bool) -> list[tuple[int, str]]:
 def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names, wanted: Collection[int] | None = None) -> Any:
     """The shard's rows, or those of the `wanted` models, of which only the row groups that hold them are read."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            version = (file.schema_arrow.metadata or {}).get(b"modelkin.version", b"").decode("ascii", "replace")
-            if version not in map(str, READABLE_VERSIONS):
-                raise StopError(
-                    f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION} and older; "
-                    "delete it and index its source again, or install the modelkin that wrote the graph"
-                )
-            expected = _FIRST_SCHEMA if version == "1" else SCHEMA
-            if not file.schema_arrow.equals(expected):
-                raise StopError(
-                    f"{path}: expected the columns {', '.join(expected.names)}; delete it and index its source again"
-                )
+        # Ranges are not joined: a few row groups are read in half the time.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            version, expected = check_columns(path, file.schema_arrow)
             present = [name for name in columns if name in expected.names]
             if wanted is None:
                 table = file.read(columns=present)
@@ -205,9 +198,25 @@ def _read_table(path: Path, columns: Sequence[str] = SCHEMA.names, wanted: Colle
                 found = pa.compute.count_distinct(table.column("model_id")).as_py()
                 if found < len(ids) and len(groups) < file.num_row_groups:
                     table = _of_models(file.read(columns=present), ids)
-            return _as_now(table) if version == "1" and "elements" in columns else table
+            return as_now(table) if version == "1" and "elements" in columns else table
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StopError(f"{path}: the shard cannot be read ({error}); delete it and index its source again") from error
+
+
+def check_columns(path: Path, schema: Any) -> tuple[str, Any]:
+    """(sketch version of a shard with this schema, the columns that it has). Raises StopError where it is another."""
+    version = (schema.metadata or {}).get(b"modelkin.version", b"").decode("ascii", "replace")
+    if version not in map(str, READABLE_VERSIONS):
+        raise StopError(
+            f"{path}: sketch version {version or 'unknown'}, this modelkin reads {SKETCH_VERSION} and older; "
+            "delete it and index its source again, or install the modelkin that wrote the graph"
+        )
+    expected = _FIRST_SCHEMA if version == "1" else SCHEMA
+    if not schema.equals(expected):
+        raise StopError(
+            f"{path}: expected the columns {', '.join(expected.names)}; delete it and index its source again"
+        )
+    return version, expected
 
 
 def _groups(file: Any, ids: NDArray[np.int64]) -> list[int]:
@@ -239,7 +248,7 @@ def _may_hold(group: Any, ids: NDArray[np.int64]) -> bool:
     return bool(np.searchsorted(ids, told.min) < np.searchsorted(ids, told.max, side="right"))
 
 
-def _as_now(table: Any) -> Any:
+def as_now(table: Any) -> Any:
     """A table of version 1 with the columns of today: its sketches cover all values, as its hashes do."""
     table = table.append_column(SCHEMA.field("covered"), table.column("elements"))
     if "content_hash" in table.column_names:

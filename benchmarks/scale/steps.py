@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from benchmarks.scale.hub import SOURCE, SyntheticHub, form_of
 from indexer.update import update
@@ -85,10 +87,17 @@ def run_step(
 
 def _warm_up() -> None:
     """A tiny run: what is imported late, and compiled for the first time, is not what is timed."""
+    for late in ("faiss", "scipy.optimize"):
+        import_module(late)
     hub = SyntheticHub(60)
-    with TemporaryDirectory(prefix="modelkin-bench-") as folder, _writer(Path(folder)) as writer:
-        hub.write(writer, range(60), SilentProgress())
-        update(writer, mode="default", progress=SilentProgress(), use_metadata=True)
+    with (
+        TemporaryDirectory(prefix="modelkin-bench-") as folder,
+        _writer(Path(folder)) as writer,
+        patch("indexer.solve.DENSE", 3),
+    ):
+        for some in (range(50), range(50, 60)):
+            hub.write(writer, some, SilentProgress())
+            update(writer, mode="default", progress=SilentProgress(), use_metadata=True)
         writer.publish()
 
 
