@@ -20,7 +20,7 @@ _NUMBERS: Final = ("elements", "covered", "mean", "sum_squares", "m2", "m4", "mi
 BARE: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash")
 COLUMNS: Final = (*BARE, "samples", "projection")
 """Of a shard, those that a family is made from; without its samples and projections, those that are BARE."""
-SAMPLED: Final = ("model_id", "tensor", "dtype", "shape", "elements", "covered", "samples", "projection")
+SAMPLED: Final = ("model_id", "tensor", "dtype", "samples", "projection")
 """Those that samples and projections are made from: all else is 0 or empty."""
 _SMALL: Final = 1 << 26
 _COUNTER: Final = "num_batches_tracked"
@@ -123,7 +123,7 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
     parts = [kept for part in parts if len((kept := part.kept(part.number("covered") == covered)).rows)]
     first = min(parts, key=lambda part: int(part.rows.min()))
     at = int(first.at[np.argmin(first.rows)])
-    scale = int(first.numbers["elements"][at]) / covered
+    scale = int(first.numbers["elements"][at]) / covered if covered else 1.0
     told: dict[str, NDArray[Any]] = {number: np.zeros(n) for number in _NUMBERS}
     present = np.zeros(n, bool)
     hashes, dtypes = np.full(n, b"", object), np.full(n, "", object)
@@ -137,7 +137,7 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
     samples, even = _samples(n, parts, dtypes)
     column = TensorColumn(
         name=name,
-        shape=tuple(first.table.column("shape")[at].as_py()),
+        shape=tuple(first.table.column("shape")[at].as_py()) if "shape" in first.table.column_names else (),
         role=role,
         samples=Samples.of(samples),
         present=present,

@@ -45,11 +45,12 @@ def keep_prefixes(folder: Path, family: Family) -> None:
         (write_vectors if known is None else append_vectors)(path, layout, told)
 
 
-def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
+def read_by_row(folder: Path, bare: Family, load: Load, load_some: Load) -> Family | None:
     """A family with prefixes at hand, whose samples and projections are read by row; None where that cannot be.
 
-    `bare` is the family without them, and `load` reads some of its models as they are, by their ids. What of them the
-    file in the folder has not is added to it. Raises OSError when it cannot be written.
+    `bare` is the family without them, and `load` reads some of its models as they are, by their ids; `load_some` reads
+    no more than their samples and projections, and may add other models. What the file in the folder has not is added to
+    it. Raises OSError when it cannot be written.
     """
     n = len(bare)
     if not (bare.tensors and all(_exact(tensor.dtypes) for tensor in bare.tensors)):
@@ -67,15 +68,14 @@ def read_by_row(folder: Path, bare: Family, load: Load) -> Family | None:
         return None
     missing = order[~np.isin(bare.model_ids[order], known.model_ids)]
     arrays = _Arrays(bare, example)
-    unread = Unread(n, lambda rows: arrays.fill(rows, load(bare.model_ids[rows].tolist())))
+    unread = Unread(n, lambda rows: arrays.fill(load_some(bare.model_ids[rows].tolist())))
     prefix = np.empty((n, sum(layout.values())), np.float32)
     prefix[order[np.searchsorted(bare.model_ids[order], known.model_ids)]] = known.values
     if missing.size:
         some = example if missing.tolist() == [latest] else load(bare.model_ids[missing].tolist())
         if not _even(some) or not _same_sizes(example, some):
             return None
-        arrays.fill(missing, some)
-        unread.note(missing)
+        unread.note(arrays.fill(some))
         prefix[missing] = arrays.prefix(missing)
         append_vectors(path, layout, Vectors(bare.model_ids[missing], contents[missing], prefix[missing]))
     return arrays.family(unread, prefix)
@@ -98,20 +98,19 @@ class _Arrays:
             name: room((n, values.shape[1]), np.float32) for name, values in example.projections.items()
         }
 
-    def fill(self, rows: Ints, some: Family) -> None:
-        """Put in what was read of these rows, in any order."""
+    def fill(self, some: Family) -> Ints:
+        """Put in what was read of some models; returns their rows."""
         at = np.array([self._row[int(i)] for i in some.model_ids], np.int64)
         tensors = {tensor.name: tensor for tensor in some.tensors}
         for tensor in self._bare.tensors:
             values = self._samples[tensor.name]
-            values[rows] = 0.0
+            values[at] = 0.0
             there = tensor.present[at]
             if tensor.name in tensors:
                 values[at[there]] = tensors[tensor.name].samples[np.flatnonzero(there), : values.shape[1]]
         for name, held in self._projections.items():
-            held[rows] = np.nan
-            if name in some.projections:
-                held[at] = some.projections[name]
+            held[at] = some.projections.get(name, np.nan)
+        return at
 
     def prefix(self, rows: Ints) -> NDArray[np.float32]:
         """Of rows that are filled, as `Family.prefix`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.family import Family
 from indexer.gathered import BARE, COLUMNS, SAMPLED, gather_family
@@ -15,6 +16,8 @@ from indexer.metadata import Metadata
 from indexer.prefixes import keep_prefixes, read_by_row
 from store.lineage import LiveModel, architecture_roles, declared_bases, live_models, read_sketches
 from store.shard_index import ShardIndex
+
+Ints = NDArray[np.int64]
 
 __all__ = ["Reader", "load_family", "load_metadata"]
 
@@ -46,11 +49,19 @@ class Reader:
         roles = architecture_roles(self._connection, self._architecture)
         index = ShardIndex()
 
-        def load(some: Sequence[int], columns: Sequence[str] = SAMPLED) -> Family:
-            few = [models[at] for at in sorted(place[i] for i in some)]
-            return _family(self._architecture, roles, few, read_sketches(self._graph, few, columns, index))
+        def load(some: Sequence[int], columns: Sequence[str] = COLUMNS, beside: Ints | None = None) -> Family:
+            shards: dict[str, list[int]] = {}
+            for i in some:
+                shards.setdefault(models[place[i]].shard, []).append(i)
+            read = [
+                index.read(self._graph / shard, columns, wanted, beside) for shard, wanted in sorted(shards.items())
+            ]
+            there = {int(i) for table in read for i in table.column("model_id").unique().to_pylist()}
+            return _family(self._architecture, roles, [models[at] for at in sorted(place[i] for i in there)], read)
 
-        found = read_by_row(self._shortlist, load(ids, BARE), load)
+        every = np.sort(np.fromiter(place, np.int64, len(place)))
+        bare = load(ids, BARE)
+        found = read_by_row(self._shortlist, bare, load, lambda some: load(some, SAMPLED, every))
         return self(ids) if found is None else found
 
     def keep_prefixes(self, family: Family) -> None:

@@ -33,8 +33,8 @@ class Unread:
 
     __slots__ = ("_missing", "_read")
 
-    def __init__(self, n: int, read: Callable[[Ints], None]) -> None:
-        """`read` fills the arrays at some rows, in rising order, each at most once."""
+    def __init__(self, n: int, read: Callable[[Ints], Ints]) -> None:
+        """`read` fills the arrays at some rows, in rising order, and may fill others; it tells which."""
         self._missing = np.ones(n, bool)
         self._read = read
 
@@ -43,9 +43,7 @@ class Unread:
         at = np.ravel(rows)
         new = at[self._missing[at]]
         if new.size:
-            new = np.unique(new)
-            self._read(new)
-            self._missing[new] = False
+            self._missing[self._read(np.unique(new))] = False
 
     def note(self, rows: Ints) -> None:
         """These have been filled."""

@@ -16,7 +16,6 @@ from store.descent import descent
 from store.edges import write_edges
 from store.ids import LISTED
 from store.records import Inferred, Merge
-from store.shard_index import ShardIndex
 from store.shards import read_columns
 
 __all__ = [
@@ -93,16 +92,13 @@ def architecture_roles(connection: duckdb.DuckDBPyConnection, architecture: str)
     )
 
 
-def read_sketches(
-    graph: Path, models: Iterable[LiveModel], columns: Sequence[str], index: ShardIndex | None = None
-) -> list[Any]:
+def read_sketches(graph: Path, models: Iterable[LiveModel], columns: Sequence[str]) -> list[Any]:
     """An Arrow table a shard, of these columns of the sketches of these models. Raises StopError when a shard is
     missing or damaged."""
-    read = read_columns if index is None else index.read
     by_shard: dict[str, list[int]] = defaultdict(list)
     for model in models:
         by_shard[model.shard].append(model.model_id)
-    return [read(graph / shard, columns, ids) for shard, ids in sorted(by_shard.items())]
+    return [read_columns(graph / shard, columns, ids) for shard, ids in sorted(by_shard.items())]
 
 
 def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred: Sequence[Inferred]) -> None:

@@ -29,6 +29,12 @@ class _Footer:
     ends: NDArray[np.int64]
     """One past the last row of each row group."""
 
+    def complete(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Models all of whose rows are among these, by rising id."""
+        there, count = np.unique(self.ids[rows], return_counts=True)
+        every = np.bincount(np.searchsorted(there, self.ids[np.isin(self.ids, there)]), minlength=len(there))
+        return np.asarray(there[count == every])
+
 
 class ShardIndex:
     """Shards that were looked into."""
@@ -36,8 +42,18 @@ class ShardIndex:
     def __init__(self) -> None:
         self._known: dict[Path, _Footer] = {}
 
-    def read(self, path: Path, columns: Sequence[str], model_ids: Collection[int]) -> Any:
-        """As `store.shards.read_columns`; raises StopError as that does."""
+    def read(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        model_ids: Collection[int],
+        beside: NDArray[np.int64] | None = None,
+    ) -> Any:
+        """As `store.shards.read_columns`; raises StopError as that does.
+
+        Of models `beside` (ids in rising order), those are there too that come with the others: row groups are read
+        whole.
+        """
         try:
             footer = self._known.get(path)
             if footer is None:
@@ -45,9 +61,13 @@ class ShardIndex:
             wanted = np.isin(footer.ids, np.fromiter(model_ids, np.int64, len(model_ids)))
             groups = [at for at, rows in enumerate(np.split(wanted, footer.ends[:-1])) if rows.any()]
             starts = np.append(0, footer.ends[:-1])
-            held = np.concatenate([wanted[:0], *(wanted[starts[at] : footer.ends[at]] for at in groups)])
+            read = np.concatenate([np.arange(starts[at], footer.ends[at]) for at in groups])
+            held = wanted[read]
+            if beside is not None:
+                held |= np.isin(footer.ids[read], np.intersect1d(footer.complete(read), beside))
             # Of version 1, a column that is added is made from one that has to be there.
-            asked = [name for name in dict.fromkeys([*columns, "elements"]) if name in footer.present]
+            more = ["elements"] if footer.version == "1" else []
+            asked = [name for name in dict.fromkeys([*columns, *more]) if name in footer.present]
             with _opened(path, footer.metadata) as file:
                 table = file.read_row_groups(groups, columns=asked)
             table = table if held.all() else table.filter(pa.array(held))
