@@ -105,18 +105,20 @@ class Family:
         sizes = [t.samples.shape[1] for t in self.measured]
         return tuple(max(1, min(size, size * DIMENSIONS // total)) for size in sizes)
 
-    @cached_property
+    @property
     def prefix(self) -> NDArray[np.float32 | np.float64]:
         """n x some DIMENSIONS: the first samples of each measured tensor, side by side, as they are held."""
+        held, rows = self.prefixes
+        return held[rows]
+
+    @cached_property
+    def prefixes(self) -> tuple[NDArray[np.float32 | np.float64], NDArray[np.int64]]:
+        """(an array, n: rows of it): those are `prefix`."""
         if self.kept_prefix is not None:
-            held, rows = self.kept_prefix
-            return held if len(rows) == len(held) and (np.diff(rows) == 1).all() else held[rows]
-        columns = [
-            np.arange(first, first + size)
-            for first, size in zip(self.starts[:-1].tolist(), self.prefix_sizes, strict=True)
-        ]
-        at = np.concatenate([np.zeros(0, np.int64), *columns])
-        return np.asarray(self.samples.at_hand(slice(None))[np.ix_(self.samples.rows, at)])
+            return self.kept_prefix
+        firsts = zip(self.starts[:-1].tolist(), self.prefix_sizes, strict=True)
+        at = np.concatenate([np.zeros(0, np.int64), *(np.arange(first, first + size) for first, size in firsts)])
+        return self.samples.at_hand(slice(None))[np.ix_(self.samples.rows, at)], np.arange(len(self))
 
     @cached_property
     def content_keys(self) -> NDArray[np.uint8]:

@@ -14,14 +14,14 @@ from indexer.family import Family, TensorColumn
 from indexer.samples import Samples
 from store.dtypes import DTYPES
 
-__all__ = ["BARE", "COLUMNS", "SAMPLED", "gather_family"]
+__all__ = ["BARE", "COLUMNS", "SAMPLED", "gather_family", "scatter"]
 
 _NUMBERS: Final = ("elements", "covered", "mean", "sum_squares", "m2", "m4", "minimum", "maximum", "zeros")
 BARE: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash")
 COLUMNS: Final = (*BARE, "samples", "projection")
 """Of a shard, those that a family is made from; without its samples and projections, those that are BARE."""
 SAMPLED: Final = ("model_id", "tensor", "dtype", "samples", "projection")
-"""Those that samples and projections are made from: all else is 0 or empty."""
+"""Those that samples and projections are made from."""
 _SMALL: Final = 1 << 26
 _COUNTER: Final = "num_batches_tracked"
 
@@ -52,6 +52,23 @@ class _Part:
         taken = self.table.column(name).take(pa.array(self.at))
         return np.asarray(taken.to_numpy(zero_copy_only=False), object)
 
+    def contents(self, dtypes: NDArray[np.object_]) -> Iterator[tuple[Ints, NDArray[Any]]]:
+        """(rows, their samples) of those of one dtype and number, which are given for the k."""
+        values, starts, sizes = self.lists("samples")
+        for dtype in sorted(set(dtypes.tolist())):
+            held = dtypes == dtype
+            for size in np.unique(sizes[held]):
+                which = held & (sizes == size)
+                yield self.rows[which], _taken(values, starts[which], int(size)).view(DTYPES[str(dtype)])
+
+    def fill(self, present: NDArray[np.bool_], values: NDArray[np.float32]) -> None:
+        """Put the samples into the rows of n x m `values`, zeros where none are `present`."""
+        there = present[self.rows]
+        values[self.rows[~there]] = 0.0
+        part = self.kept(there)
+        for rows, content in part.contents(part.texts("dtype")):
+            values[rows] = content[:, : values.shape[1]]
+
     def lists(self, name: str) -> tuple[NDArray[Any], Ints, Ints]:
         """(all values of a column of lists or bytes, where the k begin, their lengths)."""
         column = self.table.column(name).chunk(0)
@@ -68,26 +85,16 @@ def gather_family(
     quantized: frozenset[int] = frozenset(),
 ) -> Family:
     """As `make_family` does from sketches. `models` holds (model id, name, content hash, created); `tables` have
-    COLUMNS, BARE ones for a family of samples of length 0, or SAMPLED ones, and rows of these models only; `quantized`
-    are ids of models whose files hold quantised weights."""
+    COLUMNS, or BARE ones for a family of samples of length 0, and rows of these models only; `quantized` are ids of
+    models whose files hold quantised weights."""
     ids = np.array([model[0] for model in models], np.int64)
-    order = np.argsort(ids, kind="stable")
     parts: dict[str, list[_Part]] = {}
     counted: list[tuple[Ints, NDArray[np.float64]]] = []
-    for table in _together([table for table in tables if table.num_rows]):
-        rows = order[np.searchsorted(ids[order], table.column("model_id").to_numpy())]
-        names = table.column("tensor").combine_chunks().dictionary_encode()
-        codes = names.indices.to_numpy()
-        numbers = {
-            name: table.column(name).to_numpy() if name in table.column_names else np.zeros(table.num_rows)
-            for name in _NUMBERS
-        }
-        for code, name in enumerate(names.dictionary.to_pylist()):
-            at = np.flatnonzero(codes == code)
-            parts.setdefault(name, []).append(_Part(rows[at], at, table, numbers))
-            if name.endswith(_COUNTER):
-                single = at[numbers["elements"][at] == 1]
-                counted.append((rows[single], numbers["maximum"][single]))
+    for name, part in _parts(tables, ids):
+        parts.setdefault(name, []).append(part)
+        if name.endswith(_COUNTER):
+            single = part.kept(part.number("elements") == 1)
+            counted.append((single.rows, single.number("maximum")))
     columns, projections = [], {}
     for name, role in roles.items():
         if name in parts:
@@ -109,6 +116,48 @@ def gather_family(
     return family.joined()
 
 
+def scatter(
+    tables: Iterable[Any],
+    ids: Ints,
+    samples: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.float32]]],
+    projections: Mapping[str, NDArray[np.float32]],
+) -> Ints:
+    """Put what tables of SAMPLED columns hold into arrays of n rows, one a model of `ids`; returns the rows that were
+    filled, as a family has them: NaN where there is no projection.
+
+    `samples` is tensor -> (n: which models have it, n x m; those of the others are 0).
+    """
+    filled = []
+    for name, part in _parts(tables, ids):
+        filled.append(part.rows)
+        if name in samples:
+            present, values = samples[name]
+            part.fill(present, values)
+        if name in projections:
+            held = projections[name]
+            told, starts, sizes = part.lists("projection")
+            whole = sizes == held.shape[1]
+            held[part.rows[~whole]] = np.nan
+            held[part.rows[whole]] = _taken(told, starts[whole], held.shape[1])
+    return np.unique(np.concatenate([ids[:0], *filled]))
+
+
+def _parts(tables: Iterable[Any], ids: Ints) -> Iterator[tuple[str, _Part]]:
+    """(tensor, its rows of a table) of each table; its models are among `ids`."""
+    order = np.argsort(ids, kind="stable")
+    for table in _together([table for table in tables if table.num_rows]):
+        rows = order[np.searchsorted(ids[order], table.column("model_id").to_numpy())]
+        names = table.column("tensor").combine_chunks().dictionary_encode()
+        codes = names.indices.to_numpy()
+        numbers = {
+            name: table.column(name).to_numpy() if name in table.column_names else np.zeros(table.num_rows)
+            for name in _NUMBERS
+        }
+        for code, name in enumerate(names.dictionary.to_pylist()):
+            at = np.flatnonzero(codes == code)
+            yield name, _Part(rows[at], at, table, numbers)
+
+
 def _together(tables: list[Any]) -> Iterator[Any]:
     """The tables in one chunk each; small ones as one, since each costs as much as a hundred models."""
     if len(tables) > 1 and sum(table.nbytes for table in tables) < _SMALL:
@@ -123,7 +172,7 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
     parts = [kept for part in parts if len((kept := part.kept(part.number("covered") == covered)).rows)]
     first = min(parts, key=lambda part: int(part.rows.min()))
     at = int(first.at[np.argmin(first.rows)])
-    scale = int(first.numbers["elements"][at]) / covered if covered else 1.0
+    scale = int(first.numbers["elements"][at]) / covered
     told: dict[str, NDArray[Any]] = {number: np.zeros(n) for number in _NUMBERS}
     present = np.zeros(n, bool)
     hashes, dtypes = np.full(n, b"", object), np.full(n, "", object)
@@ -131,13 +180,11 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
         present[part.rows] = True
         for number, values in told.items():
             values[part.rows] = part.number(number)
-        dtypes[part.rows] = part.texts("dtype")
-        if "content_hash" in part.table.column_names:
-            hashes[part.rows] = part.texts("content_hash")
+        hashes[part.rows], dtypes[part.rows] = part.texts("content_hash"), part.texts("dtype")
     samples, even = _samples(n, parts, dtypes)
     column = TensorColumn(
         name=name,
-        shape=tuple(first.table.column("shape")[at].as_py()) if "shape" in first.table.column_names else (),
+        shape=tuple(first.table.column("shape")[at].as_py()),
         role=role,
         samples=Samples.of(samples),
         present=present,
@@ -159,17 +206,9 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
 def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.object_]) -> tuple[NDArray[Any], bool]:
     """(n x m: what is there of all, zeros where a model has none, in float32 if that holds any value of their dtypes;
     whether all that have any have as many)."""
-    found = []
-    for part in parts:
-        if "samples" not in part.table.column_names:
-            return np.zeros((n, 0), np.float32), True
-        values, starts, sizes = part.lists("samples")
-        for dtype in sorted(set(dtypes[part.rows].tolist())):
-            held = dtypes[part.rows] == dtype
-            for size in np.unique(sizes[held]):
-                which = held & (sizes == size)
-                content = _taken(values, starts[which], int(size)).view(DTYPES[str(dtype)])
-                found.append((part.rows[which], content))
+    if any("samples" not in part.table.column_names for part in parts):
+        return np.zeros((n, 0), np.float32), True
+    found = [block for part in parts for block in part.contents(dtypes[part.rows])]
     m = min(content.shape[1] for _, content in found)
     short = all(np.can_cast(content.dtype, np.float32) for _, content in found)
     samples = np.zeros((n, m), np.float32 if short else np.float64)

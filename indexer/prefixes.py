@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
 from indexer.family import Family
+from indexer.gathered import scatter
 from indexer.samples import Samples
 from indexer.unread import Rows, Unread, room
 from store.dtypes import DTYPES
-from store.vectors import Vectors, append_vectors, read_vectors, write_vectors
+from store.vectors import Vectors, append_vectors, placed_vectors, read_vectors, write_vectors
 
 __all__ = ["keep_prefixes", "read_by_row"]
 
@@ -45,12 +47,12 @@ def keep_prefixes(folder: Path, family: Family) -> None:
         (write_vectors if known is None else append_vectors)(path, layout, told)
 
 
-def read_by_row(folder: Path, bare: Family, load: Load, load_some: Load) -> Family | None:
+def read_by_row(folder: Path, bare: Family, load: Load, tables: Callable[[Sequence[int]], list[Any]]) -> Family | None:
     """A family with prefixes at hand, whose samples and projections are read by row; None where that cannot be.
 
-    `bare` is the family without them, and `load` reads some of its models as they are, by their ids; `load_some` reads
-    no more than their samples and projections, and may add other models. What the file in the folder has not is added to
-    it. Raises OSError when it cannot be written.
+    `bare` is the family without them, `load` reads some of its models as they are, by their ids, and `tables` the
+    columns `indexer.gathered.SAMPLED` of them and of others. What the file in the folder has not is added to it. Raises
+    OSError when it cannot be written.
     """
     n = len(bare)
     if not (bare.tensors and all(_exact(tensor.dtypes) for tensor in bare.tensors)):
@@ -63,22 +65,23 @@ def read_by_row(folder: Path, bare: Family, load: Load, load_some: Load) -> Fami
     example = load([int(bare.model_ids[latest])])
     order, contents = _order(bare)
     path, layout = _path(folder, example), _layout(example)
-    known = read_vectors(path, layout, bare.model_ids[order], contents[order])
+    known = placed_vectors(path, layout, bare.model_ids[order], contents[order])
     if known is None or not _same_sizes(example, bare):
         return None
-    missing = order[~np.isin(bare.model_ids[order], known.model_ids)]
+    prefix, there = known
+    missing = order[~there]
     arrays = _Arrays(bare, example)
-    unread = Unread(n, lambda rows: arrays.fill(load_some(bare.model_ids[rows].tolist())))
-    prefix = np.empty((n, sum(layout.values())), np.float32)
-    prefix[order[np.searchsorted(bare.model_ids[order], known.model_ids)]] = known.values
+    unread = Unread(n, lambda rows: arrays.fill(tables(bare.model_ids[rows].tolist())))
     if missing.size:
         some = example if missing.tolist() == [latest] else load(bare.model_ids[missing].tolist())
         if not _even(some) or not _same_sizes(example, some):
             return None
-        unread.note(arrays.fill(some))
-        prefix[missing] = arrays.prefix(missing)
-        append_vectors(path, layout, Vectors(bare.model_ids[missing], contents[missing], prefix[missing]))
-    return arrays.family(unread, prefix)
+        unread.note(arrays.fill(tables(some.model_ids.tolist())))
+        prefix[~there] = arrays.prefix(missing)
+        append_vectors(path, layout, Vectors(bare.model_ids[missing], contents[missing], prefix[~there]))
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n)
+    return arrays.family(unread, (prefix, place))
 
 
 class _Arrays:
@@ -87,7 +90,6 @@ class _Arrays:
     def __init__(self, bare: Family, example: Family) -> None:
         n = len(bare)
         self._bare, self._example = bare, example
-        self._row = {int(i): row for row, i in enumerate(bare.model_ids)}
         self._measured = room((n, example.samples.shape[1]), np.float32)
         views = zip(example.measured, example.starts[:-1].tolist(), example.starts[1:].tolist(), strict=True)
         self._samples = {tensor.name: self._measured[:, first:last] for tensor, first, last in views}
@@ -98,34 +100,26 @@ class _Arrays:
             name: room((n, values.shape[1]), np.float32) for name, values in example.projections.items()
         }
 
-    def fill(self, some: Family) -> Ints:
-        """Put in what was read of some models; returns their rows."""
-        at = np.array([self._row[int(i)] for i in some.model_ids], np.int64)
-        tensors = {tensor.name: tensor for tensor in some.tensors}
-        for tensor in self._bare.tensors:
-            values = self._samples[tensor.name]
-            values[at] = 0.0
-            there = tensor.present[at]
-            if tensor.name in tensors:
-                values[at[there]] = tensors[tensor.name].samples[np.flatnonzero(there), : values.shape[1]]
-        for name, held in self._projections.items():
-            held[at] = some.projections.get(name, np.nan)
-        return at
+    def fill(self, tables: list[Any]) -> Ints:
+        """Put in what tables hold; returns the rows of whom they do."""
+        present = {tensor.name: tensor.present for tensor in self._bare.tensors}
+        samples = {name: (present[name], values) for name, values in self._samples.items()}
+        return scatter(tables, self._bare.model_ids, samples, self._projections)
 
     def prefix(self, rows: Ints) -> NDArray[np.float32]:
         """Of rows that are filled, as `Family.prefix`."""
         spans = zip(self._example.starts[:-1].tolist(), self._example.prefix_sizes, strict=True)
         return np.concatenate([self._measured[rows, first : first + size] for first, size in spans], axis=1)
 
-    def family(self, unread: Unread, prefix: NDArray[np.float32]) -> Family:
-        """The family of all, unread, with the prefixes of all."""
+    def family(self, unread: Unread, prefix: tuple[NDArray[np.float32], Ints]) -> Family:
+        """The family of all, unread, with the prefixes of all and where each model's are."""
         rows = np.arange(len(self._bare))
         tensors = tuple(
             replace(tensor, samples=Samples(self._samples[tensor.name], rows, None, unread))
             for tensor in self._bare.tensors
         )
         projections = {name: Rows(held, rows, unread) for name, held in self._projections.items()}
-        family = replace(self._bare, tensors=tensors, projections=projections, kept_prefix=(prefix, rows))
+        family = replace(self._bare, tensors=tensors, projections=projections, kept_prefix=prefix)
         family.__dict__["samples"] = Samples(self._measured, rows, None, unread)
         return family.joined()
 

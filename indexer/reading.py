@@ -49,19 +49,21 @@ class Reader:
         roles = architecture_roles(self._connection, self._architecture)
         index = ShardIndex()
 
-        def load(some: Sequence[int], columns: Sequence[str] = COLUMNS, beside: Ints | None = None) -> Family:
+        every = np.sort(np.fromiter(place, np.int64, len(place)))
+
+        def tables(some: Sequence[int], columns: Sequence[str] = SAMPLED, beside: Ints | None = every) -> list[Any]:
             shards: dict[str, list[int]] = {}
             for i in some:
                 shards.setdefault(models[place[i]].shard, []).append(i)
-            read = [
+            return [
                 index.read(self._graph / shard, columns, wanted, beside) for shard, wanted in sorted(shards.items())
             ]
-            there = {int(i) for table in read for i in table.column("model_id").unique().to_pylist()}
-            return _family(self._architecture, roles, [models[at] for at in sorted(place[i] for i in there)], read)
 
-        every = np.sort(np.fromiter(place, np.int64, len(place)))
-        bare = load(ids, BARE)
-        found = read_by_row(self._shortlist, bare, load, lambda some: load(some, SAMPLED, every))
+        def load(some: Sequence[int], columns: Sequence[str] = COLUMNS) -> Family:
+            few = [models[at] for at in sorted(place[i] for i in some)]
+            return _family(self._architecture, roles, few, tables(some, columns, None))
+
+        found = read_by_row(self._shortlist, load(ids, BARE), load, tables)
         return self(ids) if found is None else found
 
     def keep_prefixes(self, family: Family) -> None:

@@ -38,17 +38,21 @@ def coordinates(family: Family) -> NDArray[np.float32]:
     scaled so that squared distances estimate those of whole models; none beyond MOST."""
     # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three members
     # a damaged one, from which all others are equally far, is outvoted.
-    middle = np.median(family.prefix[seen_from(family)].astype(np.float64), axis=0)
+    held, rows = family.prefixes
+    middle = np.median(held[rows[seen_from(family)]].astype(np.float64), axis=0)
     scales = np.sqrt(family.elements / np.array(family.prefix_sizes))
-    return np.asarray(_seen(family.prefix, middle, np.repeat(scales, family.prefix_sizes)))
+    return np.asarray(_seen(held, rows, middle, np.repeat(scales, family.prefix_sizes)))
 
 
 @njit(cache=True, nogil=True)
-def _seen(prefix: NDArray[Any], middle: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
-    out = np.empty(prefix.shape, np.float32)
-    for i in range(prefix.shape[0]):
-        for j in range(prefix.shape[1]):
-            value = (np.float64(prefix[i, j]) - middle[j]) * scale[j]
+def _seen(
+    prefix: NDArray[Any], rows: Ints, middle: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    out = np.empty((rows.size, prefix.shape[1]), np.float32)
+    for i in range(rows.size):
+        own = prefix[rows[i]]
+        for j in range(own.size):
+            value = (np.float64(own[j]) - middle[j]) * scale[j]
             out[i, j] = min(max(value, -MOST), MOST) if value == value else value
     return out
 
@@ -153,4 +157,5 @@ def nearest_of(records: Records, k: int) -> Ints:
 
 def nonzero(family: Family, rows: Ints) -> NDArray[np.bool_]:
     """Rows x D: where the coordinate of `coordinates` is no zero of the row."""
-    return np.asarray(family.prefix[rows] != 0)
+    held, places = family.prefixes
+    return np.asarray(held[places[rows]] != 0)

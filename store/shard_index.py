@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from store.errors import StopError
 from store.shards import as_now, check_columns
 
 __all__ = ["ShardIndex"]
+
+_BESIDE: Final = 8
+"""Times as many models as were asked for that may come with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ class ShardIndex:
     ) -> Any:
         """As `store.shards.read_columns`; raises StopError as that does.
 
-        Of models `beside` (ids in rising order), those are there too that come with the others: row groups are read
-        whole.
+        Of models `beside` (ids in rising order), those are there too that come with the others, as row groups are read
+        whole, if they are not too many.
         """
         try:
             footer = self._known.get(path)
@@ -64,7 +67,9 @@ class ShardIndex:
             read = np.concatenate([np.arange(starts[at], footer.ends[at]) for at in groups])
             held = wanted[read]
             if beside is not None:
-                held |= np.isin(footer.ids[read], np.intersect1d(footer.complete(read), beside))
+                more_of = np.intersect1d(footer.complete(read), beside)
+                if len(more_of) <= _BESIDE * len(model_ids):
+                    held |= np.isin(footer.ids[read], more_of)
             # Of version 1, a column that is added is made from one that has to be there.
             more = ["elements"] if footer.version == "1" else []
             asked = [name for name in dict.fromkeys([*columns, *more]) if name in footer.present]
