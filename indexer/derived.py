@@ -124,7 +124,7 @@ def find_derived(
         memo.want(family.content_hashes[b] for b in left.tolist())
         for b in left.tolist():
             copy = copies.setdefault(b, _Copy(family, b, memo))
-            source = copy.source(rows[b][rows[b] >= 0].tolist())
+            source = copy.source(rows[b][rows[b] >= 0].tolist(), count)
             if source is not None and not _leads_to(found, source[0], b):
                 found[b] = source
             told[b] = source is None
@@ -206,8 +206,6 @@ class _Copy:
         self._family, self._row, self._memo = family, row, memo
         self._known: dict[tuple[int, bool], str | None] = {}
         self._asked: list[int] = []
-        self._rounds = 0
-        """How often another question was asked: what is remembered is the last answer to each."""
         self._answer: tuple[int, str] | None = None
         self._none: set[bytes] = set()
         """Keys of the rows that it was not computed from."""
@@ -225,16 +223,16 @@ class _Copy:
             return found or find_steps(self._family, self._row, lattice_pairs(self._family))
         return ()
 
-    def source(self, candidates: list[int]) -> tuple[int, str] | None:
-        """(the row among these others, in rising order, that it was computed from, relation), or None."""
+    def source(self, candidates: list[int], count: int) -> tuple[int, str] | None:
+        """(the row among these others, in rising order, that it was computed from, relation), or None. `count` is that
+        of the round: what is remembered is the last answer of each."""
         if candidates == self._asked:
             return self._answer
         content, keys = self._family.content_hashes[self._row], self._family.content_keys[candidates]
         # What follows asks for it, unless it is remembered itself: both are kept.
         self._memo.look("lattice", content, ())
-        kind = f"derived {self._rounds}"
-        self._rounds += 1
-        answer = self._memo.answer(kind, content, keys.tobytes(), lambda: self._found(candidates))
+        self._none |= self._memo.items("derived not", content).keys() & set(map(bytes, keys))
+        answer = self._memo.answer(f"derived {count}", content, keys.tobytes(), lambda: self._found(candidates))
         if not answer:
             self._none |= set(map(bytes, keys))
         self._memo.keep_items("derived not", content, dict.fromkeys(self._none, b""))

@@ -75,7 +75,8 @@ def large_edges(
     told = _inputs(tree, rows, derived, core, ancestry, weighing, originals, memo)
     noted = memo.at_hand(WRITTEN, tree.content_hashes)
     stands = np.array([written and digest == own.tobytes() for (digest, _), own in zip(noted, told, strict=True)])
-    stands &= _plain(rows, core, weighing, originals) & (parent >= 0)
+    plain = _plain(rows, core, weighing, originals) & (parent >= 0)
+    stands &= plain
     children = np.flatnonzero((ancestry.parent >= 0) & ~stands[rows])
     memo.want(core.family.content_hashes[child] for child in children.tolist())
     found = core_edges(core.family, core.squared, ancestry, memo, children)
@@ -92,7 +93,7 @@ def large_edges(
         every = enumerate(parent.tolist())
         edges = weighing.told(family, edges, {int(originals[row]): int(originals[up]) for row, up in every if up >= 0})
     fall, step = _steps(core, ancestry, found, children, [noted[row][1] for row in rows.tolist()])
-    _note(memo, tree, rows, parent, told, stands, edges, np.stack([fall, step], axis=1), noted)
+    _note(memo, tree, rows, np.where(plain, parent, -1), told, stands, edges, np.stack([fall, step], axis=1), noted)
     ids = tree.model_ids
     stage = stages_along(ancestry.parent, initialised(core.family), step, fall)
     standing = np.flatnonzero(stands)
@@ -204,14 +205,15 @@ def _note(
     steps: Floats,
     noted: Iterable[tuple[bytes, bytes]],
 ) -> None:
-    """Remember with which inputs edges are written: those that stand, and those that were told and not moved."""
+    """Remember with which inputs edges are written: those that stand, and those that were told, not moved, and follow
+    from their inputs, as those to a `parent` do."""
     holds = stands.copy()
     place = {int(i): row for row, i in enumerate(tree.model_ids)}
     ids = tree.model_ids.tolist()
     for edge in edges:
         row = place[edge.child_id]
         up = int(parent[row])
-        holds[row] = edge.relation != "merge" and up >= 0 and edge.parent_id == ids[up]
+        holds[row] = up >= 0 and edge.parent_id == ids[up]
     answers = np.zeros((len(tree), 2))
     answers[rows] = steps
     for row, (before, _) in enumerate(noted):

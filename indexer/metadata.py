@@ -81,7 +81,9 @@ def claim_log_odds(n: int, bases: int) -> float:
 
     Those are the other parents among n models, and being the root. A card with several bases is right about one.
     """
-    return max(0.0, float(np.log(CLAIM_RIGHT / (1 - CLAIM_RIGHT) * (n - bases) / bases))) if bases else 0.0
+    if not 0 < bases < n:
+        return 0.0
+    return max(0.0, float(np.log(CLAIM_RIGHT / (1 - CLAIM_RIGHT) * (n - bases) / bases)))
 
 
 def metadata_prior(created: NDArray[np.float64], declared: Sequence[Sequence[int]]) -> NDArray[np.float64]:
