@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["NOTHING", "RECORD", "SOLVER_VERSION", "Answers", "Fetched", "Memo"]
 
-SOLVER_VERSION: Final = 11
+SOLVER_VERSION: Final = 12
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
 RECORD: Final = "tree "

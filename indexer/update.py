@@ -259,8 +259,8 @@ def _solve(
         outdated = recorded(c, family.content_hashes, RECORD) - answers.keys()
         before = {key: before.held.get(key, NOTHING) for key in answers} | dict.fromkeys(outdated, NOTHING)
     else:
-        # Of a large tree what was not asked holds as long as it did.
-        large = {family.content_hashes[row] for part in rows if is_large(len(part)) for row in part}
+        # Of a large tree what was not asked holds as long as it did, if it was asked as it is today.
+        large = {family.content_hashes[row] for part in rows if is_large(len(part)) and not everything for row in part}
         answers = {
             key: told for key, told in before.items() if key[0] in large and not key[1].startswith(RECORD)
         } | answers

@@ -11,13 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crawl.folder import FolderSource
-from indexer import update as updating
 from indexer.family import Family
 from indexer.solve import split
 from indexer.update import update
 from modelkin.graph import ModelGraph
 from store.generation import open_reader
-from store.lineage import replace_components
 from store.progress import SilentProgress
 from tests.grown import grow, start
 from tests.runs import answers, index, inferred, writer
@@ -213,48 +211,6 @@ def test_a_model_goes_while_the_search_vectors_are_lost(everything: Path, tmp_pa
     index(source, tmp_path / "graph")
     index(source, tmp_path / "afresh")
     assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
-
-
-def test_what_was_solved_before_a_run_broke_off_is_not_solved_again(
-    everything: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch of components at a time is committed; the next run goes on with the rest."""
-    monkeypatch.setattr("indexer.update.how_many", lambda *_: 6)
-    solve = updating._solve
-    solved: list[list[int]] = []
-
-    def breaks(*arguments: Any) -> Any:
-        if len(solved) == 2:
-            raise KeyboardInterrupt
-        solved.append(sorted(i for part in arguments[-1] for i in part))
-        return solve(*arguments)
-
-    monkeypatch.setattr("indexer.update._solve", breaks)
-    with pytest.raises(KeyboardInterrupt):
-        index(everything, tmp_path / "graph")
-    first = [i for part in solved for i in part]
-    solved[:] = [[]] * 3
-    index(everything, tmp_path / "graph")
-    rest = [i for part in solved for i in part]
-    assert first
-    assert rest
-    assert len(first) + len(rest) == len(set(first + rest)) == len(NAMES)
-    index(everything, tmp_path / "afresh")
-    assert answers(tmp_path / "graph") == answers(tmp_path / "afresh")
-
-
-def test_an_inferred_ancestor_stays_when_the_rest_of_its_old_tree_is_placed_later(
-    everything: Path, tmp_path: Path
-) -> None:
-    """A tree falls apart; its parts are written in two batches, of which the first has the old root."""
-    with writer(tmp_path / "graph", FolderSource(everything)) as run:
-        c = run.connection
-        for keep in ((-6,), ()):
-            replace_components(c, [([1, 2, 3, 4], {2: 1, 3: -5, 4: -5, -5: 1})], [1, 2, 3, 4])
-            replace_components(c, [([1, 3, 4], {3: -6, 4: -6, -6: 1})], [])
-            replace_components(c, [([2], {})], [], None, keep)
-            nodes = [row[0] for row in c.execute("select model_id from components order by 1").fetchall()]
-            assert nodes == [*keep, 1, 2, 3, 4]
 
 
 def test_a_run_without_news_changes_nothing(everything: Path, tmp_path: Path) -> None:
