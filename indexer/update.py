@@ -248,7 +248,7 @@ def _solve(
         for part, stored in zip(rows, [before] if by_row else _parted(family, rows, before), strict=True)
     ]
     solved = solve_all(tasks, workers, progress)
-    if not all(stand(c, component.standing) for component in solved):
+    if not all(stand(c, component.standing) for component in solved if component.standing):
         # Whoever changed edges by hand finds them told anew.
         solved = solve_all([replace(task, written=False) for task in tasks], workers, progress)
     for part in rows:

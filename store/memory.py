@@ -64,9 +64,12 @@ def record_touched(
     connection: duckdb.DuckDBPyConnection, run_id: int, rows: Iterable[tuple[int, int, int, int, str]]
 ) -> None:
     """Note (root, members, arrived, gone, reason) of each component that a run has solved."""
-    values = [(run_id, *row) for row in rows]
-    if values:
-        connection.executemany("insert into touched values (?, ?, ?, ?, ?, ?)", values)
+    columns = list(zip(*rows, strict=True))
+    if columns:
+        names = ("root_id", "members", "arrived", "gone", "reason")
+        connection.register("incoming", pa.table(dict(zip(names, columns, strict=True))))
+        connection.execute("insert into touched by name select ?::bigint as run_id, * from incoming", [run_id])
+        connection.unregister("incoming")
 
 
 def _register(connection: duckdb.DuckDBPyConnection, rows: list[tuple[str, str, bytes, bytes]]) -> None:
