@@ -17,6 +17,7 @@ distribution over parents, gives confidences. The weights were fitted on trained
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,6 +53,8 @@ _CUED: Final = 12
 """Of these, how many have their direction cues measured in a component of more than _CANDIDATES models."""
 _ROOTS: Final = 48
 """Roots considered in a larger component."""
+_WORTH: Final = 100
+"""Models from which on threads judge roots: compiled kernels and LAPACK take most of the time, and let others run."""
 _FAR: Final = 10.0
 _LIKELY: Final = 8
 """Roots, most probable first, that confidences are mixed from."""
@@ -95,17 +98,19 @@ def recover(
     cues: Cues,
     prior: Prior | None = None,
     weights: NDArray[np.float64] = WEIGHTS,
+    threads: int = 1,
 ) -> Ancestry:
     """Parents, confidences and runners-up of one component.
 
     `squared` is n x n, symmetric, zero on the diagonal. `cues(u, v)` measures the direction cues of u -> v.
-    `prior` is what else is known of edges, `weights` are those of a root's features.
+    `prior` is what else is known of edges, `weights` are those of a root's features. Roots are judged by so many
+    `threads`, which changes nothing.
     Ties go to the lower row: pass rows in a fixed order (by name).
     """
     n = len(squared)
     if n == 1:
         return alone()
-    found = candidates(squared, cues, prior)
+    found = candidates(squared, cues, prior, threads=threads)
     log_odds = found.features @ weights - found.claimed
     weight = np.exp(log_odds - log_odds.max())
     posterior = weight / weight.sum()
@@ -126,6 +131,7 @@ def candidates(
     cues: Cues,
     prior: Prior | None = None,
     among: NDArray[np.int64] | None = None,
+    threads: int = 1,
 ) -> Candidates:
     """All roots that are considered, of `among` where it is given; arguments as of `recover`, at least two models."""
     n = len(squared)
@@ -175,7 +181,12 @@ def candidates(
     roots = _candidate_roots(distances, neighbours, against) if among is None else among
     roots = roots[np.isfinite(distances[roots]).all(axis=1)]
     roots = roots[np.isfinite(certain[n, roots])]
-    features, claimed = zip(*(judged(int(root)) for root in roots), strict=True)
+    if threads > 1 and n >= _WORTH:
+        with ThreadPoolExecutor(threads) as pool:
+            told = list(pool.map(judged, roots.tolist()))
+    else:
+        told = [judged(root) for root in roots.tolist()]
+    features, claimed = zip(*told, strict=True)
     return Candidates(roots, np.array(features), np.array(claimed), tree)
 
 

@@ -32,6 +32,7 @@ def recover_with_merges(
     merges: Mapping[int, Combination],
     prior: Prior | None = None,
     root_weights: NDArray[np.float64] = WEIGHTS,
+    threads: int = 1,
 ) -> Ancestry:
     """As `recover`, with each merge on its main parent.
 
@@ -40,7 +41,7 @@ def recover_with_merges(
     part as if it had been trained from the main parent.
     """
     if not merges:
-        return recover(squared, cues, prior, root_weights)
+        return recover(squared, cues, prior, root_weights, threads)
     n = len(squared)
     rows = np.array([row for row in range(n) if row not in merges], np.int64)
     tuned = _trained_from(squared, rows, merges)
@@ -51,6 +52,7 @@ def recover_with_merges(
         lambda u, v: cues(int(rows[u]), int(rows[v])),
         None if prior is None else prior.take(rows),
         root_weights,
+        threads,
     )
     return place_merges(n, rows, inner, merges, tuned)
 

@@ -89,13 +89,15 @@ def solve_component(
     stored: Mapping[tuple[str, str], tuple[bytes, bytes]] | None = None,
     dense: int | None = None,
     written: bool = False,
+    threads: int = 1,
 ) -> Component:
     """Solve a family that is one component (see `split`); without `metadata`, from its weights alone.
 
     `infer` ancestors that are not in it. `root_weights` are those of `indexer.roots.FEATURES`. `stored` are
     answers that were found before, as of `indexer.memo`: with or without them the result is the same.
     Components of more than `dense` models (DENSE unless told) are solved by neighbourhoods. With `written`, those edges
-    of such a one that were written with what is stored, and are what they were, are `standing`.
+    of such a one that were written with what is stored, and are what they were, are `standing`. What takes longest is
+    done by so many `threads`, which changes nothing.
     """
     family = family.alone()
     held = [f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors]
@@ -128,7 +130,7 @@ def solve_component(
         else:
             core = find_core(tree, measured.squared, derived, None if weighing is None else weighing.prior(), memo)
             apart = told_apart(core.family, core.squared)
-            ancestry = recover_with_merges(apart, core.cues, core.merges, core.prior, root_weights)
+            ancestry = recover_with_merges(apart, core.cues, core.merges, core.prior, root_weights, threads)
             inner, inside = core.family, core.squared
             found = core_edges(inner, inside, ancestry, memo)
             trained = name_merges(inner, found, core.merges)

@@ -60,13 +60,14 @@ class Task:
     stored: Answers
     written: bool = False
 
-    def solve(self) -> Component:
+    def solve(self, threads: int = 1) -> Component:
         return solve_component(
             self.family.take(self.rows),
             self.metadata,
             infer=self.infer,
             stored=self.stored,
             written=self.written,
+            threads=threads,
         )
 
     def alone(self) -> Task:
@@ -151,7 +152,7 @@ def _solved(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, Comp
     work = [len(task.rows) * (_REMEMBERED if task.stored else 1.0) for task in tasks if len(task.rows) > 1]
     if workers.count < 2 or sum(work) - max(work, default=0.0) < LEAST:
         for at in order:
-            yield at, tasks[at].solve()
+            yield at, tasks[at].solve(workers.count)
         return
     batches = _batches(tasks, order, sum(len(task.rows) for task in tasks) // (8 * workers.count))
     workers.start()

@@ -10,7 +10,7 @@ from indexer.costs import PRIVATE, ancestor_costs
 from indexer.cues import CUES, measure_cues
 from indexer.distance import measure_pairs, normalised
 from indexer.family import Family
-from indexer.solve import split
+from indexer.solve import solve_component, split
 from tests.grown import directed_accuracy, family_of, grow, parents_of, start
 from tests.weights import Weights
 
@@ -206,6 +206,14 @@ def test_confidence_is_a_probability_and_knows_ties() -> None:
     assert found.confidence[g] < 0.7
     assert found.runner_up_confidence[g] > 0.2
     assert {family.names[found.parent[g]], family.names[found.runner_up[g]]} == {"c0", "c0-twin"}
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.ancestry._WORTH", 2)
+    family = family_of(three_levels(3)[0])
+    (part,) = split(family)
+    one, two = (solve_component(family.take(part), threads=threads) for threads in (1, 3))
+    assert (one.edges, one.stages, one.pairs) == (two.edges, two.stages, two.pairs)
 
 
 def test_one_model_is_its_own_root() -> None:
