@@ -100,6 +100,7 @@ class Samples:
         return self[:].astype(np.float64 if dtype is None else dtype)
 
     def __reduce__(self) -> tuple[type[Samples], tuple[Held]]:
+        self.at_hand(slice(None))
         return Samples, (self.alone().held,)
 
     def take(self, at: Ints) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,16 @@ def test_it_is_the_family_that_is_read_whole(graph: Path) -> None:
         check_same(found.take(few), whole.take(few))
         check_same(found, whole)
         assert found.alone() is found
+
+
+def test_another_process_gets_all_of_it(graph: Path) -> None:
+    with reader(graph) as (read, ids):
+        whole = read(ids)
+        read.keep_prefixes(whole)
+    with reader(graph) as (read, ids):
+        sent = pickle.loads(pickle.dumps(read.by_row(ids)))
+    assert not sent.samples.by_row
+    check_same(sent, whole)
 
 
 def test_what_nobody_looks_at_is_not_read(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
