@@ -148,9 +148,7 @@ def _inputs(
 
 def _who(tree: Family, created: Floats) -> Words:
     """n x 2: a digest of all that is said of each model."""
-    told = zip(
-        tree.model_ids.tolist(), tree.names, tree.content_hashes, created.tolist(), strict=True
-    )  # fmt: skip
+    told = zip(tree.model_ids.tolist(), tree.names, tree.content_hashes, created.tolist(), strict=True)
     quantized = tree.quantized
     digested = (blake3(f"{each} {each[0] in quantized}".encode()).digest(16) for each in told)
     return np.frombuffer(b"".join(digested), np.uint64).reshape(-1, 2)

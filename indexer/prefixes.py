@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from blake3 import blake3
@@ -24,6 +24,9 @@ from store.dtypes import DTYPES
 from store.vectors import Vectors, append_vectors, placed_vectors, read_vectors, write_vectors
 
 __all__ = ["keep_prefixes", "read_by_row"]
+
+_MANY: Final = 4
+"""Where more than one model in so many is new, nearly all are looked at."""
 
 Ints = NDArray[np.int64]
 Load = Callable[[Sequence[int]], Family]
@@ -70,6 +73,8 @@ def read_by_row(folder: Path, bare: Family, load: Load, tables: Callable[[Sequen
         return None
     prefix, there = known
     missing = order[~there]
+    if missing.size * _MANY > n:
+        return None
     arrays = _Arrays(bare, example)
     unread = Unread(n, lambda rows: arrays.fill(tables(bare.model_ids[rows].tolist())))
     if missing.size:

@@ -149,8 +149,7 @@ def solve_component(
         merges = merge_rows(core.family, core.merges)
         pairs = nearest_pairs(tree, measured.pairs)
     edges += copy_edges(family, metadata)
-    all_told = all_stages(family.model_ids.tolist(), stage, edges, standing)
+    tuned = all_stages(family.model_ids.tolist(), stage, edges, standing)
     by_child = tuple(sorted(edges, key=lambda e: e.child_id))
-    return Component(
-        np.arange(len(family)), by_child, pairs, merges, inferred, all_told, memo.used, recall, standing
-    )  # fmt: skip
+    rows = np.arange(len(family))
+    return Component(rows, by_child, pairs, merges, inferred, tuned, memo.used, recall, standing)

@@ -230,7 +230,8 @@ def _solve(
 ) -> list[Solved]:
     """(members by name, component) of each of these parts."""
     wanted = [model for part in parts for model in part]
-    family = read.by_row(wanted) if len(parts) == 1 and is_large(len(wanted)) else read(wanted)
+    alone = len(parts) == 1 and is_large(len(wanted)) and not everything
+    family = read.by_row(wanted) if alone else read(wanted)
     row_of = {model: row for row, model in enumerate(family.model_ids.tolist())}
     rows = [np.array(sorted(row_of[model] for model in part), np.int64) for part in parts]
     metadata = None
@@ -244,7 +245,7 @@ def _solve(
         before = recall(c, family.content_hashes)
     infer = chosen["inferred"] == _TEXT[True]
     tasks = [
-        Task(family, part, None if metadata is None else metadata.take(part), infer, stored, by_row and not everything)
+        Task(family, part, None if metadata is None else metadata.take(part), infer, stored, by_row)
         for part, stored in zip(rows, [before] if by_row else _parted(family, rows, before), strict=True)
     ]
     solved = solve_all(tasks, workers, progress)

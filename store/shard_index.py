@@ -64,7 +64,7 @@ class ShardIndex:
             wanted = np.isin(footer.ids, np.fromiter(model_ids, np.int64, len(model_ids)))
             groups = [at for at, rows in enumerate(np.split(wanted, footer.ends[:-1])) if rows.any()]
             starts = np.append(0, footer.ends[:-1])
-            read = np.concatenate([np.arange(starts[at], footer.ends[at]) for at in groups])
+            read = np.concatenate([np.empty(0, np.int64), *(np.arange(starts[at], footer.ends[at]) for at in groups)])
             held = wanted[read]
             if beside is not None:
                 more_of = np.intersect1d(footer.complete(read), beside)

@@ -45,6 +45,12 @@ def test_it_is_of_the_members_alone(margins: list[float], most: float) -> None:
     assert told == head_start(np.array(sorted(margins)), most)
 
 
+def test_damaged_models_may_cost_anything() -> None:
+    """Their margins neither decide nor take memory."""
+    margins = np.concatenate([np.linspace(-30.0, 30.0, 200), [1e12, 1e300, np.inf]])
+    assert 0.0 <= valley(margins, 9.0) <= 9.0
+
+
 def many(children: float, spread: float, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Margins of k children of a root and of 9,000 others, of which one in ten is a little in doubt."""
     rng = np.random.default_rng(seed)
