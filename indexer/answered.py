@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from indexer.family import Family
 from indexer.memo import RECORD, Memo
 
-__all__ = ["Answered", "along", "digests", "lists_of"]
+__all__ = ["Answered", "along", "digests", "lists_of", "places_of"]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -45,7 +45,7 @@ class Answered:
         if not held or len(held) % record.itemsize:
             return there, answers
         records = np.frombuffer(held, record)
-        at = _places(self._keys, records["key"])
+        at = places_of(self._keys, records["key"])
         found = np.flatnonzero(at >= 0)
         found = found[(records["told"][found] == told[at[found]]).all(axis=1)]
         there[at[found]] = True
@@ -80,13 +80,13 @@ def _record(row: Any, shape: tuple[int, ...] = ()) -> np.dtype[np.void]:
     return np.dtype([("key", "<u8", 2), ("told", "<u8", 2), answer])
 
 
-def _places(keys: Words, wanted: Words) -> Ints:
-    """Row of `keys` (n x 2, distinct) of each of those wanted (m x 2), -1 where it is none of them."""
+def places_of(keys: Words, wanted: Words, nowhere: int = -1) -> Ints:
+    """Row of `keys` (n x 2, distinct) of each of those wanted (m x 2), `nowhere` where it is none of them."""
     if not len(keys):
-        return np.full(len(wanted), -1)
+        return np.full(len(wanted), nowhere)
     order = np.argsort(keys[:, 0], kind="stable")
     at = order[np.minimum(np.searchsorted(keys[order, 0], wanted[:, 0]), len(keys) - 1)]
-    return np.where((keys[at] == wanted).all(axis=1), at, -1)
+    return np.where((keys[at] == wanted).all(axis=1), at, nowhere)
 
 
 @njit(cache=True, nogil=True)

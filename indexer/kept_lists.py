@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.answered import places_of
 from indexer.family import Family
 from indexer.memo import RECORD, Memo
 
@@ -94,9 +95,8 @@ def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -
 
     None where the models that both have come in another order: of two that are equally far the first is nearer.
     """
-    before, now = (np.ascontiguousarray(each).view("V16").reshape(-1) for each in (old, keys))
-    place = dict(zip(map(bytes, now), range(len(now)), strict=True))
-    rows = np.array([place.get(bytes(key), GONE) for key in before], np.int64)
+    before, now = (np.ascontiguousarray(each).view(np.uint64).reshape(-1, 2) for each in (old, keys))
+    rows = places_of(now, before, GONE)
     there = np.flatnonzero(rows >= 0)
     if (np.diff(rows[there]) <= 0).any():
         return None

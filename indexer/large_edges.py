@@ -17,7 +17,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from indexer.ancestry import Ancestry
-from indexer.answered import along, digests, lists_of
+from indexer.answered import Answered, along, digests, lists_of
 from indexer.core_edges import core_edges, roots_above
 from indexer.derived_edges import derived_edge
 from indexer.family import Family
@@ -34,7 +34,7 @@ from store.records import Edge
 __all__ = ["WRITTEN", "LargeEdges", "large_edges"]
 
 WRITTEN: Final = "written"
-"""Kind of what is remembered of edges: it holds for those that are written with it."""
+"""Kind of the record (`indexer.answered`) of edges: it holds for those that are written with it."""
 _RELATIONS: Final = ("cast", "quantized", "pruned")
 
 Ints = NDArray[np.int64]
@@ -73,10 +73,10 @@ def large_edges(
     for row, (source, _) in derived.items():
         parent[row] = source
     told = _inputs(tree, rows, derived, core, ancestry, weighing, originals, memo)
-    noted = memo.at_hand(WRITTEN, tree.content_hashes)
-    stands = np.array([written and digest == own.tobytes() for (digest, _), own in zip(noted, told, strict=True)])
+    answered = Answered(tree, memo)
+    noted, steps = answered.known(WRITTEN, told, np.dtype((np.float64, 2)))
     plain = _plain(rows, core, weighing, originals) & (parent >= 0)
-    stands &= plain
+    stands = noted & plain if written else np.zeros(len(tree), bool)
     children = np.flatnonzero((ancestry.parent >= 0) & ~stands[rows])
     memo.want(core.family.content_hashes[child] for child in children.tolist())
     found = core_edges(core.family, core.squared, ancestry, memo, children)
@@ -92,9 +92,10 @@ def large_edges(
     if weighing is not None:
         every = enumerate(parent.tolist())
         edges = weighing.told(family, edges, {int(originals[row]): int(originals[up]) for row, up in every if up >= 0})
-    fall, step = _steps(core, ancestry, found, children, [noted[row][1] for row in rows.tolist()])
-    _note(memo, tree, rows, np.where(plain, parent, -1), told, stands, edges, np.stack([fall, step], axis=1), noted)
+    steps[rows] = _steps(core, ancestry, found, children, steps[rows])
+    answered.keep(WRITTEN, told, steps, _written(tree, np.where(plain, parent, -1), stands, edges))
     ids = tree.model_ids
+    fall, step = steps[rows].T
     stage = stages_along(ancestry.parent, initialised(core.family), step, fall)
     standing = np.flatnonzero(stands)
     return LargeEdges(
@@ -173,49 +174,29 @@ def _plain(rows: Ints, core: LargeCore, weighing: Weighing | None, originals: In
     return plain
 
 
-def _steps(
-    core: LargeCore, ancestry: Ancestry, found: Iterable[Edge], children: Ints, noted: Iterable[bytes]
-) -> tuple[Floats, Floats]:
-    """(m: mean sign of the fall of kurtosis from each model's parent, m: its squared distance from it): measured of
+def _steps(core: LargeCore, ancestry: Ancestry, found: Iterable[Edge], children: Ints, noted: Floats) -> Floats:
+    """m x 2: mean sign of the fall of kurtosis from each model's parent, and its squared distance from it: measured of
     `children`, whose edges were found anew, and of the others as they were `noted`."""
-    m = len(ancestry.parent)
-    told = np.frombuffer(b"".join(each if len(each) == 16 else bytes(16) for each in noted)).reshape(m, 2)
-    fall, step = told.T.copy()
-    above = np.where(ancestry.parent >= 0, ancestry.parent, np.arange(m))
+    fall, step = noted.T.copy()
+    above = np.where(ancestry.parent >= 0, ancestry.parent, np.arange(len(noted)))
     fall[children], step[children] = 0.0, core.squared[above[children], children]
     fall[ancestry.parent < 0], step[ancestry.parent < 0] = 0.0, 0.0
-    place = {int(i): row for row, i in enumerate(core.family.model_ids)}
+    place = {int(core.family.model_ids[child]): child for child in children.tolist()}
     for edge in found:
         for each in edge.evidence:
             if each.cue == "kurtosis":
                 fall[place[edge.child_id]] = each.value
-    return fall, step
+    return np.stack([fall, step], axis=1)
 
 
-def _note(
-    memo: Memo,
-    tree: Family,
-    rows: Ints,
-    parent: Ints,
-    told: Words,
-    stands: NDArray[np.bool_],
-    edges: Iterable[Edge],
-    steps: Floats,
-    noted: Iterable[tuple[bytes, bytes]],
-) -> None:
-    """Remember with which inputs edges are written: those that stand, and those that were told, not moved, and follow
+def _written(tree: Family, parent: Ints, stands: NDArray[np.bool_], edges: Iterable[Edge]) -> NDArray[np.bool_]:
+    """n: whose edges are written as their inputs say: those that stand, and those that were told, not moved, and follow
     from their inputs, as those to a `parent` do."""
     holds = stands.copy()
-    place = {int(i): row for row, i in enumerate(tree.model_ids)}
     ids = tree.model_ids.tolist()
+    place = dict(zip(ids, range(len(ids)), strict=True))
     for edge in edges:
         row = place[edge.child_id]
         up = int(parent[row])
         holds[row] = up >= 0 and edge.parent_id == ids[up]
-    answers = np.zeros((len(tree), 2))
-    answers[rows] = steps
-    for row, (before, _) in enumerate(noted):
-        if holds[row]:
-            memo.keep(WRITTEN, tree.content_hashes[row], told[row].tobytes(), answers[row].tobytes())
-        elif before:
-            memo.keep(WRITTEN, tree.content_hashes[row], b"", b"")
+    return holds

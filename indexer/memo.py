@@ -31,11 +31,11 @@ Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
 class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
     """Answers that are fetched for whom they are asked about: of a large tree those are few."""
 
-    def __init__(self, fetch: Callable[[list[str]], Answers], held: Answers) -> None:
-        """`fetch` gives the answers about models of some contents, each asked once; some are `held` already."""
+    def __init__(self, fetch: Callable[[list[str]], Answers]) -> None:
+        """`fetch` gives the answers about models of some contents, each asked once."""
         self._fetch = fetch
         self._asked: set[str] = set()
-        self.held = dict(held)
+        self.held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         """What was fetched."""
 
     def want(self, contents: Iterable[str]) -> None:
@@ -77,12 +77,6 @@ class Memo:
     def lasting(self) -> bool:
         """Does what is not asked stay as it is?"""
         return isinstance(self._stored, Fetched)
-
-    def at_hand(self, kind: str, contents: Iterable[str]) -> list[tuple[bytes, bytes]]:
-        """(digest, answer) as they were noted last about each of some models, empty where nothing was or nothing has
-        been fetched."""
-        stored = self._stored.held if isinstance(self._stored, Fetched) else self._stored
-        return [stored.get((content, kind), NOTHING) for content in contents]
 
     def want(self, contents: Iterable[str]) -> None:
         """More will be asked about these: what is known of them may have to be fetched."""

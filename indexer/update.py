@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 
 from indexer.all_parts import all_parts
 from indexer.family import Family
-from indexer.large_edges import WRITTEN
 from indexer.memo import NOTHING, RECORD, SOLVER_VERSION, Answers, Fetched
 from indexer.paper import solve_paper
 from indexer.parts import Placed, how_many, known_models, touched_parts, vectors_path
@@ -238,11 +237,7 @@ def _solve(
     if chosen["use_metadata"] == _TEXT[True]:
         metadata = load_metadata(c, architecture, live_models(c, architecture, wanted))
     by_row = family.samples.by_row
-    before: Answers
-    if by_row:
-        before = Fetched(partial(recall, c), recall(c, family.content_hashes, WRITTEN))
-    else:
-        before = recall(c, family.content_hashes)
+    before: Answers = Fetched(partial(recall, c)) if by_row else recall(c, family.content_hashes)
     infer = chosen["inferred"] == _TEXT[True]
     tasks = [
         Task(family, part, None if metadata is None else metadata.take(part), infer, stored, by_row)

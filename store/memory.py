@@ -16,13 +16,11 @@ _CONTENTS = "(select unnest(?::varchar[]))"
 
 
 def recall(
-    connection: duckdb.DuckDBPyConnection, contents: Collection[str], kind: str | None = None
+    connection: duckdb.DuckDBPyConnection, contents: Collection[str]
 ) -> dict[tuple[str, str], tuple[bytes, bytes]]:
-    """The answers about models of these contents, to all kinds of questions or to one."""
+    """The answers about models of these contents."""
     rows = connection.execute(
-        f"""select content, kind, digest, answer from memory
-            where content in {_CONTENTS} and (?::varchar is null or kind = ?)""",
-        [list(contents), kind, kind],
+        f"select content, kind, digest, answer from memory where content in {_CONTENTS}", [list(contents)]
     ).fetchall()
     return {(content, kind): (digest, answer) for content, kind, digest, answer in rows}
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from indexer.family import Family
 from indexer.large_edges import WRITTEN
+from indexer.memo import RECORD
 from indexer.metadata import Metadata
 from indexer.solve import Component, solve_component, split
 from store.errors import SkipError
@@ -100,7 +101,11 @@ def _unlike(found: Component, wanted: Component) -> Iterator[str]:
             yield name
     # What was not asked again is not noted again; all that is holds of these models. In which round a copy's source is
     # asked for depends on what was known of it.
-    noted = {key: told for key, told in found.memory.items() if key[1] != WRITTEN and "derived" not in key[1]}
+    noted = {
+        key: told
+        for key, told in found.memory.items()
+        if not key[1].startswith(RECORD + WRITTEN) and "derived" not in key[1]
+    }
     if not noted.items() <= wanted.memory.items():
         yield "memory"
 
