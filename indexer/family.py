@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexer.samples import Samples, side_by_side
 from indexer.unread import Rows
 
-__all__ = ["DIMENSIONS", "Family", "TensorColumn"]
+__all__ = ["DIMENSIONS", "Family", "TensorColumn", "content_keys"]
 
 _BY_ROW: Final = ("content_keys", "precision", "present", "norms", "kurtosis", "zeros", "hashes")
 """What `take` need not work out again: arrays of n rows."""
@@ -123,8 +123,7 @@ class Family:
     @cached_property
     def content_keys(self) -> NDArray[np.uint8]:
         """n x 16: a digest of each content hash."""
-        told = b"".join(blake3(content.encode()).digest(16) for content in self.content_hashes)
-        return np.frombuffer(told, np.uint8).reshape(-1, 16)
+        return content_keys(self.content_hashes)
 
     @cached_property
     def precision(self) -> NDArray[np.int64]:
@@ -237,6 +236,12 @@ class Family:
         whole = self.joined().__dict__
         self.__dict__.clear()
         self.__dict__.update(whole)
+
+
+def content_keys(contents: Sequence[str]) -> NDArray[np.uint8]:
+    """n x 16: a digest of each of n content hashes."""
+    told = b"".join(blake3(content.encode()).digest(16) for content in contents)
+    return np.frombuffer(told, np.uint8).reshape(-1, 16)
 
 
 def _taken(t: TensorColumn, at: NDArray[np.int64], samples: Samples | None) -> TensorColumn:

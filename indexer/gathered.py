@@ -14,12 +14,11 @@ from indexer.family import Family, TensorColumn
 from indexer.samples import Samples
 from store.dtypes import DTYPES
 
-__all__ = ["BARE", "COLUMNS", "SAMPLED", "gather_family", "scatter"]
+__all__ = ["COLUMNS", "SAMPLED", "gather_family", "scatter"]
 
 _NUMBERS: Final = ("elements", "covered", "mean", "sum_squares", "m2", "m4", "minimum", "maximum", "zeros")
-BARE: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash")
-COLUMNS: Final = (*BARE, "samples", "projection")
-"""Of a shard, those that a family is made from; without its samples and projections, those that are BARE."""
+COLUMNS: Final = ("model_id", "tensor", "dtype", "shape", *_NUMBERS, "content_hash", "samples", "projection")
+"""Of a shard, those that a family is made from."""
 SAMPLED: Final = ("model_id", "tensor", "dtype", "samples", "projection")
 """Those that samples and projections are made from."""
 _SMALL: Final = 1 << 26
@@ -85,8 +84,7 @@ def gather_family(
     quantized: frozenset[int] = frozenset(),
 ) -> Family:
     """As `make_family` does from sketches. `models` holds (model id, name, content hash, created); `tables` have
-    COLUMNS, or BARE ones for a family of samples of length 0, and rows of these models only; `quantized` are ids of
-    models whose files hold quantised weights."""
+    COLUMNS, and rows of these models only; `quantized` are ids of models whose files hold quantised weights."""
     ids = np.array([model[0] for model in models], np.int64)
     parts: dict[str, list[_Part]] = {}
     counted: list[tuple[Ints, NDArray[np.float64]]] = []
@@ -206,8 +204,6 @@ def _column(name: str, role: str, n: int, parts: list[_Part]) -> tuple[TensorCol
 def _samples(n: int, parts: list[_Part], dtypes: NDArray[np.object_]) -> tuple[NDArray[Any], bool]:
     """(n x m: what is there of all, zeros where a model has none, in float32 if that holds any value of their dtypes;
     whether all that have any have as many)."""
-    if any("samples" not in part.table.column_names for part in parts):
-        return np.zeros((n, 0), np.float32), True
     found = [block for part in parts for block in part.contents(dtypes[part.rows])]
     m = min(content.shape[1] for _, content in found)
     short = all(np.can_cast(content.dtype, np.float32) for _, content in found)
@@ -225,8 +221,6 @@ def _taken(values: NDArray[Any], starts: Ints, size: int) -> NDArray[Any]:
 
 def _projections(n: int, parts: list[_Part]) -> NDArray[np.float32] | None:
     """n x k*k, NaN where a model has none or another size; None where none has any."""
-    if any("projection" not in part.table.column_names for part in parts):
-        return None
     told = [(part.rows, *part.lists("projection")) for part in parts]
     k = max(int(sizes.max()) for *_, sizes in told)
     if not k:

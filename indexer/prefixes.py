@@ -1,5 +1,5 @@
-"""What updates need of all models of a large tree: a prefix of their samples, kept beside the search vectors. All else
-of a model's samples and projections is read when it is first looked at.
+"""What updates need of all models of a large tree: a prefix of their samples, and what else their sketches say
+(`indexer.bare`), kept beside the search vectors. Samples and projections are read when they are first looked at.
 
 The file is derived data (`store.vectors`): a model that it does not hold is read and added, and where it is missing, or
 of no use, all sketches are read. Families of other shapes have files of their own.
@@ -16,12 +16,13 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from indexer.family import Family
+from indexer.bare import Who, packed, unpacked, words
+from indexer.family import Family, content_keys
 from indexer.gathered import scatter
 from indexer.samples import Samples
 from indexer.unread import Rows, Unread, room
 from store.dtypes import DTYPES
-from store.vectors import Vectors, append_vectors, placed_vectors, read_vectors, write_vectors
+from store.vectors import Vectors, append_vectors, mapped_vectors, write_vectors
 
 __all__ = ["keep_prefixes", "read_by_row"]
 
@@ -29,7 +30,6 @@ _MANY: Final = 4
 """Where more than one model in so many is new, nearly all are looked at."""
 
 Ints = NDArray[np.int64]
-Load = Callable[[Sequence[int]], Family]
 
 
 def keep_prefixes(folder: Path, family: Family) -> None:
@@ -41,52 +41,76 @@ def keep_prefixes(folder: Path, family: Family) -> None:
         return
     path, layout = _path(folder, family), _layout(family)
     order, contents = _order(family)
-    known = read_vectors(path, layout, family.model_ids[order], contents[order])
-    missing = order if known is None else order[~np.isin(family.model_ids[order], known.model_ids)]
+    known = mapped_vectors(path, layout, family.model_ids[order], contents[order])
+    missing = order if known is None else order[known[1] < 0]
     if missing.size:
-        told = Vectors(
-            family.model_ids[missing], contents[missing], family.prefix[missing].astype(np.float32, copy=False)
+        some = family.take(missing)
+        values = np.concatenate([some.prefix.astype(np.float32, copy=False), packed(some, family)], axis=1)
+        (write_vectors if known is None else append_vectors)(
+            path, layout, Vectors(some.model_ids, _contents(some), values)
         )
-        (write_vectors if known is None else append_vectors)(path, layout, told)
 
 
-def read_by_row(folder: Path, bare: Family, load: Load, tables: Callable[[Sequence[int]], list[Any]]) -> Family | None:
+def read_by_row(
+    folder: Path,
+    who: Who,
+    quantized: frozenset[int],
+    load: Callable[[Sequence[int]], Family],
+    tables: Callable[[Sequence[int]], list[Any]],
+) -> Family | None:
     """A family with prefixes at hand, whose samples and projections are read by row; None where that cannot be.
 
-    `bare` is the family without them, `load` reads some of its models as they are, by their ids, and `tables` the
-    columns `indexer.gathered.SAMPLED` of them and of others. What the file in the folder has not is added to it. Raises
-    OSError when it cannot be written.
+    `load` reads some of its models as they are, by their ids, and `tables` the columns `indexer.gathered.SAMPLED` of
+    them and of others. What the file in the folder has not is added to it. Raises OSError when it cannot be written.
     """
-    n = len(bare)
-    if not (bare.tensors and all(_exact(tensor.dtypes) for tensor in bare.tensors)):
+    ids = np.array([model[0] for model in who], np.int64)
+    # The newest is the likeliest not to be in the file yet; but it may lack a tensor that others have.
+    for model in dict.fromkeys((int(ids.max()), int(ids.min()))):
+        example = load([model])
+        path, layout = _path(folder, example), _layout(example)
+        if example.tensors and path.exists():
+            break
+    else:
         return None
-    whole = np.flatnonzero(np.all([tensor.present for tensor in bare.tensors], axis=0))
-    if not whole.size:
+    order = np.argsort(ids, kind="stable")
+    keys = content_keys(tuple(model[2] for model in who))
+    contents = keys.view(np.uint64).reshape(-1, 2)[order]
+    known = mapped_vectors(path, layout, ids[order], contents)
+    missing = order if known is None else order[known[1] < 0]
+    if known is None or missing.size * _MANY > len(ids):
         return None
-    # The newest is the likeliest not to be in the file yet.
-    latest = whole[np.argmax(bare.model_ids[whole])]
-    example = load([int(bare.model_ids[latest])])
-    order, contents = _order(bare)
-    path, layout = _path(folder, example), _layout(example)
-    known = placed_vectors(path, layout, bare.model_ids[order], contents[order])
-    if known is None or not _same_sizes(example, bare):
-        return None
-    prefix, there = known
-    missing = order[~there]
-    if missing.size * _MANY > n:
-        return None
-    arrays = _Arrays(bare, example)
-    unread = Unread(n, lambda rows: arrays.fill(tables(bare.model_ids[rows].tolist())))
+    new: list[Any] = []
     if missing.size:
-        some = example if missing.tolist() == [latest] else load(bare.model_ids[missing].tolist())
+        some = example if ids[missing].tolist() == [model] else load(ids[missing].tolist())
         if not _even(some) or not _same_sizes(example, some):
             return None
-        unread.note(arrays.fill(tables(some.model_ids.tolist())))
-        prefix[~there] = arrays.prefix(missing)
-        append_vectors(path, layout, Vectors(bare.model_ids[missing], contents[missing], prefix[~there]))
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    return arrays.family(unread, (prefix, place))
+        new = tables(some.model_ids.tolist())
+        append_vectors(path, layout, _added(some, example, new))
+        known = mapped_vectors(path, layout, ids[order], contents)
+        if known is None or (known[1] < 0).any():
+            return None
+    values, places = known[0], np.empty_like(order)
+    places[order] = known[1]
+    size = sum(example.prefix_sizes)
+    bare = unpacked(values[:, size:], places, example, who, quantized)
+    if not all(_exact(tensor.dtypes) for tensor in bare.tensors):
+        return None
+    bare.__dict__["content_keys"] = keys
+    arrays = _Arrays(bare, example)
+    unread = Unread(len(ids), lambda rows: arrays.fill(tables(ids[rows].tolist())))
+    unread.note(arrays.fill(new))
+    return arrays.family(unread, (values[:, :size], places))
+
+
+def _added(family: Family, example: Family, tables: list[Any]) -> Vectors:
+    """The records of a family's models, which lack no tensor that `example` lacks."""
+    told = packed(family, example)
+    who = list(
+        zip(family.model_ids.tolist(), family.names, family.content_hashes, family.created.tolist(), strict=True)
+    )
+    arrays = _Arrays(unpacked(told, np.arange(len(family)), example, who), example)
+    rows = arrays.fill(tables)
+    return Vectors(family.model_ids, _contents(family), np.concatenate([arrays.prefix(rows), told], axis=1))
 
 
 class _Arrays:
@@ -163,9 +187,15 @@ def _path(folder: Path, family: Family) -> Path:
 
 
 def _layout(family: Family) -> dict[str, int]:
-    return {tensor.name: size for tensor, size in zip(family.measured, family.prefix_sizes, strict=True)}
+    prefix = {tensor.name: size for tensor, size in zip(family.measured, family.prefix_sizes, strict=True)}
+    return {**prefix, **words(family)}
+
+
+def _contents(family: Family) -> NDArray[np.uint64]:
+    """n x 2."""
+    return family.content_keys.view(np.uint64).reshape(-1, 2)
 
 
 def _order(family: Family) -> tuple[Ints, NDArray[np.uint64]]:
     """(rows by rising id, n x 2: contents)."""
-    return np.argsort(family.model_ids, kind="stable"), family.content_keys.view(np.uint64).reshape(-1, 2)
+    return np.argsort(family.model_ids, kind="stable"), _contents(family)

@@ -10,8 +10,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.bare import Who
 from indexer.family import Family
-from indexer.gathered import BARE, COLUMNS, SAMPLED, gather_family
+from indexer.gathered import COLUMNS, SAMPLED, gather_family
 from indexer.metadata import Metadata
 from indexer.prefixes import keep_prefixes, read_by_row
 from store.lineage import LiveModel, architecture_roles, declared_bases, live_models, read_sketches
@@ -59,11 +60,11 @@ class Reader:
                 index.read(self._graph / shard, columns, wanted, beside) for shard, wanted in sorted(shards.items())
             ]
 
-        def load(some: Sequence[int], columns: Sequence[str] = COLUMNS) -> Family:
+        def load(some: Sequence[int]) -> Family:
             few = [models[at] for at in sorted(place[i] for i in some)]
-            return _family(self._architecture, roles, few, tables(some, columns, None))
+            return _family(self._architecture, roles, few, tables(some, COLUMNS, None))
 
-        found = read_by_row(self._shortlist, load(ids, BARE), load, tables)
+        found = read_by_row(self._shortlist, _who(models), _quantized(models), load, tables)
         return self(ids) if found is None else found
 
     def keep_prefixes(self, family: Family) -> None:
@@ -88,13 +89,15 @@ def load_family(
 
 
 def _family(architecture: str, roles: Mapping[str, str], models: Sequence[LiveModel], tables: Sequence[Any]) -> Family:
-    return gather_family(
-        architecture,
-        [(m.model_id, m.name, m.content_hash, m.created) for m in models],
-        tables,
-        roles,
-        frozenset(m.model_id for m in models if m.quantization),
-    )
+    return gather_family(architecture, _who(models), tables, roles, _quantized(models))
+
+
+def _who(models: Sequence[LiveModel]) -> Who:
+    return [(m.model_id, m.name, m.content_hash, m.created) for m in models]
+
+
+def _quantized(models: Sequence[LiveModel]) -> frozenset[int]:
+    return frozenset(m.model_id for m in models if m.quantization)
 
 
 def load_metadata(connection: duckdb.DuckDBPyConnection, architecture: str, models: list[LiveModel]) -> Metadata:

@@ -18,7 +18,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Vectors", "append_vectors", "placed_vectors", "read_vectors", "stored_layout", "write_vectors"]
+__all__ = [
+    "Vectors",
+    "append_vectors",
+    "mapped_vectors",
+    "placed_vectors",
+    "read_vectors",
+    "stored_layout",
+    "write_vectors",
+]
 
 _PAGE: Final = 4096
 _LONGEST_HEAD: Final = 16 << 20
@@ -105,6 +113,20 @@ def placed_vectors(
     there = np.zeros(len(model_ids), bool)
     there[places] = True
     return values, there
+
+
+def mapped_vectors(
+    path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    """(vectors of the file, where they lie there; n: which of them each model's is, -1 where the file has none), as
+    `placed_vectors`, without a copy of any."""
+    told = _told(path, layout, model_ids, contents)
+    if told is None or not told[1].size:
+        return None
+    found, rows = told
+    places = np.full(len(model_ids), -1)
+    places[np.searchsorted(model_ids, found["id"][rows])] = rows
+    return np.asarray(found["vector"]), places
 
 
 def _told(

@@ -60,9 +60,23 @@ def check_same(found: Family, wanted: Family) -> None:
     np.testing.assert_array_equal(found.samples[:], wanted.samples[:])
     for one, other in zip(found.tensors, wanted.tensors, strict=True):
         assert (one.name, one.shape, one.role, one.covered) == (other.name, other.shape, other.role, other.covered)
-        for name in ("samples", "present", "sum_squares", "m4", "minimum", "zeros", "hashes", "dtypes"):
+        for name in (
+            "samples",
+            "present",
+            "sum_squares",
+            "mean",
+            "m2",
+            "m4",
+            "minimum",
+            "maximum",
+            "zeros",
+            "hashes",
+            "dtypes",
+        ):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
-    assert found.projections.keys() == wanted.projections.keys()
+    np.testing.assert_array_equal(found.counters, wanted.counters)
+    np.testing.assert_array_equal(found.created, wanted.created)
+    assert (found.quantized, found.projections.keys()) == (wanted.quantized, wanted.projections.keys())
     for tensor, values in wanted.projections.items():
         np.testing.assert_array_equal(np.asarray(found.projections[tensor][:]), np.asarray(values[:]))
 
