@@ -12,12 +12,12 @@ import numpy as np
 from indexer.distance import RELATED, measure_pairs, normalised
 from indexer.family import Family
 from indexer.gathered import COLUMNS, gather_family
+from indexer.kept_answers import recalled
 from indexer.metadata import Metadata
 from indexer.parts import known_models, part_of_one, vectors_path
 from indexer.reading import load_metadata
 from indexer.solve import solve_component, split
 from store.lineage import LiveModel, architecture_roles, live_models, read_sketches, setting
-from store.memory import recall
 from store.places import placed_models
 from store.records import Model
 from store.shards import sketch_table
@@ -86,7 +86,7 @@ def identify(connection: duckdb.DuckDBPyConnection, graph_path: Path, model: Mod
         own = tuple(sorted({claim.value for claim in model.claims if claim.field == "base_model"}))
         metadata = Metadata((*graph.sources, model.source), (*graph.bases, own)).take(part)
     # Ancestors that are not in the graph are no relatives to be named.
-    stored = recall(connection, set(inner.content_hashes))
+    stored = recalled(graph_path, set(inner.content_hashes))
     edges = solve_component(inner, metadata, infer=False, stored=stored).edges
     parent = next((e for e in edges if e.child_id == _NEW), None)
     children = {e.child_id: e for e in edges if e.parent_id == _NEW}

@@ -81,7 +81,7 @@ class _Fits:
         self._used: dict[int, dict[str, Any]] = {row: {} for row in dependent}
 
     def _read(self, row: int) -> dict[str, Any]:
-        held = self._memo.held(FITS, self._family.content_hashes[row])
+        held = bytes(self._memo.held(FITS, self._family.content_hashes[row]))
         return dict(json.loads(held)) if held else {}
 
     def convex(self, row: int, barred: set[int]) -> Fit | None:

@@ -13,7 +13,9 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-__all__ = ["NOTHING", "RECORD", "SOLVER_VERSION", "Answers", "Fetched", "Memo"]
+from store.answers import Answers
+
+__all__ = ["NOTHING", "RECORD", "SOLVER_VERSION", "Fetched", "Memo"]
 
 SOLVER_VERSION: Final = 12
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
@@ -23,9 +25,6 @@ RECORD: Final = "tree "
 _NOTHING: Final = b""
 NOTHING: Final = _NOTHING, _NOTHING
 """(digest, answer) where nothing was noted."""
-
-Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
-"""(content, kind) -> (digest, answer)."""
 
 
 class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
@@ -98,10 +97,10 @@ class Memo:
         self.used[content, kind] = digest, answer
         return answer
 
-    def held(self, kind: str, content: str) -> bytes:
+    def held(self, kind: str, content: str) -> memoryview:
         """What `hold` noted last, of these tensors and this version; nothing where it noted nothing."""
-        answer = self._stored.get((content, kind), (b"", b""))[1]
-        return answer[16:] if answer[:16] == self._asked else b""
+        answer = memoryview(self._stored.get((content, kind), NOTHING)[1])
+        return answer[16:] if answer[:16] == self._asked else answer[:0]
 
     def hold(self, kind: str, content: str, told: bytes) -> None:
         """Note what is worth having again, whatever else there is: it says itself what it holds for."""
@@ -114,7 +113,7 @@ class Memo:
 
     def items(self, kind: str, content: str, size: int = 0) -> dict[bytes, bytes]:
         """What `keep_items` noted, of these tensors and this version: 16 bytes -> `size` bytes each."""
-        held = self.held(kind, content)
+        held = bytes(self.held(kind, content))
         return {held[at : at + 16]: held[at + 16 : at + 16 + size] for at in range(0, len(held), 16 + size)}
 
     def keep_items(self, kind: str, content: str, items: Mapping[bytes, bytes]) -> None:

@@ -34,7 +34,7 @@ class PileMemory:
         self._keys = np.ascontiguousarray(keys[near.candidates][:, :_KEY]).view(f"V{_KEY}")[:, 0]
         # In float32 units are those of the nearest, too.
         self._units = bytes(keys[near.nearest]) if near.precision == 0 and near.nearest >= 0 else bytes(16)
-        held = b"" if memo is None else memo.held(KIND, self._content)
+        held = b"" if memo is None else bytes(memo.held(KIND, self._content))
         if held[:16] != self._units or len(held) < 17:
             held = bytes(17)
         records = np.frombuffer(held, _RECORD, -1, 17)

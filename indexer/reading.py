@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ __all__ = ["Reader", "load_family", "load_metadata"]
 class Reader:
     """Model ids -> their family, by name; what was read last is not read again."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, threads: int = 1) -> None:
+        """So many `threads` read what `by_row` looks at."""
         self._connection, self._graph, self._architecture = connection, graph, architecture
+        self._threads = threads
         self._last: Family | None = None
 
     def __call__(self, ids: Sequence[int]) -> Family:
@@ -56,9 +59,13 @@ class Reader:
             shards: dict[str, list[int]] = {}
             for i in some:
                 shards.setdefault(models[place[i]].shard, []).append(i)
-            return [
-                index.read(self._graph / shard, columns, wanted, beside) for shard, wanted in sorted(shards.items())
-            ]
+
+            def read(shard: str) -> Any:
+                return index.read(self._graph / shard, columns, shards[shard], beside)
+
+            # Most of it is decompression, which lets others run.
+            with ThreadPoolExecutor(self._threads) as pool:
+                return list(pool.map(read, sorted(shards)))
 
         def load(some: Sequence[int]) -> Family:
             few = [models[at] for at in sorted(place[i] for i in some)]

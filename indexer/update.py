@@ -17,13 +17,15 @@ from threadpoolctl import threadpool_limits
 
 from indexer.all_parts import all_parts
 from indexer.family import Family
-from indexer.memo import NOTHING, RECORD, SOLVER_VERSION, Answers, Fetched
+from indexer.kept_answers import KeptAnswers, kept_answers
+from indexer.memo import NOTHING, RECORD, SOLVER_VERSION, Fetched
 from indexer.paper import solve_paper
 from indexer.parts import Placed, how_many, known_models, touched_parts, vectors_path
 from indexer.reading import Reader, load_metadata
 from indexer.solve import is_large
 from indexer.trees import Solved, changed, model_trees, reasons
 from indexer.workers import Task, Workers, seldom_collected, solve_all
+from store.answers import Answers
 from store.edges import stand, write_edges
 from store.lineage import (
     close_inferred,
@@ -33,7 +35,7 @@ from store.lineage import (
     write_inferred,
     write_merges,
 )
-from store.memory import forget, recall, record_touched, recorded, remember
+from store.memory import record_touched
 from store.pairs import PAIRS, replace_pairs
 from store.places import gone_models, mark_stale, placed_models, stale_roots, stored_links, stored_paths
 from store.progress import Progress
@@ -96,13 +98,13 @@ def update(
     touched = added = closed = 0
     recalls: list[float] = []
     progress.start("recovering Model Trees", len(architectures))
-    with Workers(processes) as workers, seldom_collected():
+    with Workers(processes) as workers, kept_answers(c, writer.folder.path) as kept, seldom_collected():
         for architecture in architectures:
             left = {model: root for model, root, of in gone if of == architecture}
             # BLAS on a thread each gains nothing on small matrices, and loses most of its time to waiting.
             with threadpool_limits(1, "blas"):
                 for counts in _update_architecture(
-                    writer, architecture, chosen, left, everything, recalls, workers, progress
+                    writer, architecture, chosen, left, everything, recalls, kept, workers, progress
                 ):
                     touched, added, closed = (x + y for x, y in zip((touched, added, closed), counts, strict=True))
             progress.advance(1, architecture)
@@ -114,7 +116,7 @@ def update(
         replace_components(c, [], ids)
         closed += close_inferred(c, writer.run_id)
         if gone:
-            forget(c)
+            kept.forget(ids)
         c.execute("update settings set value = ? where key = 'mode'", [mode])
         c.execute("delete from settings where key = 'solving'")
     progress.finish()
@@ -142,6 +144,7 @@ def _update_architecture(
     gone: dict[int, int],
     everything: bool,
     recalls: list[float],
+    kept: KeptAnswers,
     workers: Workers,
     progress: Progress,
 ) -> Iterator[tuple[int, int, int]]:
@@ -154,7 +157,7 @@ def _update_architecture(
     if not len(ids):
         return
     known = known_models(ids, contents, roots)
-    read = Reader(c, writer.folder.path, architecture)
+    read = Reader(c, writer.folder.path, architecture, workers.count)
     path = vectors_path(writer.folder.path, architecture)
     placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some), lambda some: stored_paths(c, some))
     paper = chosen["mode"] == "paper"
@@ -177,7 +180,7 @@ def _update_architecture(
             # Whatever a batch leaves of a tree that fell apart is solved by the next run if this one ends early.
             with writer.transaction():
                 mark_stale(c, [i for part in parts for i in part])
-        solver = partial(_solve, c, architecture, chosen, everything, read, workers, progress)
+        solver = partial(_solve, c, architecture, chosen, everything, read, kept, workers, progress)
         batches = (partial(solver, batch) for batch in some)
     inferred: set[int] = set()
     for solve in batches:
@@ -223,6 +226,7 @@ def _solve(
     chosen: Mapping[str, str],
     everything: bool,
     read: Reader,
+    kept: KeptAnswers,
     workers: Workers,
     progress: Progress,
     parts: list[list[int]],
@@ -237,7 +241,7 @@ def _solve(
     if chosen["use_metadata"] == _TEXT[True]:
         metadata = load_metadata(c, architecture, live_models(c, architecture, wanted))
     by_row = family.samples.by_row
-    before: Answers = Fetched(partial(recall, c)) if by_row else recall(c, family.content_hashes)
+    before: Answers = Fetched(kept.recall) if by_row else kept.recall(family.content_hashes)
     infer = chosen["inferred"] == _TEXT[True]
     tasks = [
         Task(family, part, None if metadata is None else metadata.take(part), infer, stored, by_row)
@@ -252,7 +256,7 @@ def _solve(
             read.keep_prefixes(family.take(part))
     answers = {key: told for component in solved for key, told in component.memory.items()}
     if isinstance(before, Fetched):
-        outdated = recorded(c, family.content_hashes, RECORD) - answers.keys()
+        outdated = kept.records(family.content_hashes) - answers.keys()
         before = {key: before.held.get(key, NOTHING) for key in answers} | dict.fromkeys(outdated, NOTHING)
     else:
         # Of a large tree what was not asked holds as long as it did, if it was asked as it is today.
@@ -260,7 +264,7 @@ def _solve(
         answers = {
             key: told for key, told in before.items() if key[0] in large and not key[1].startswith(RECORD)
         } | answers
-    remember(c, set(family.content_hashes), before, answers)
+    kept.remember(before, answers)
     return [
         (family.model_ids[part].tolist(), replace(each, memory={})) for part, each in zip(rows, solved, strict=True)
     ]

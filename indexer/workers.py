@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from indexer.family import Family
-from indexer.memo import Answers
 from indexer.metadata import Metadata
 from indexer.solve import Component, solve_component
+from store.answers import Answers
 from store.errors import StopError
 from store.progress import Progress
 

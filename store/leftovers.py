@@ -13,8 +13,8 @@ from store.lock import LOCK, is_held
 
 __all__ = ["leftovers", "remove_leftovers"]
 
-_KNOWN: Final = (CURRENT, LOCK, "schedule.sqlite*", "shortlist/*.vectors")
-_TEMPORARY: Final = ("copy.tmp", f"{CURRENT}.tmp", "building.duckdb.*", "shortlist/*.tmp")
+_KNOWN: Final = (CURRENT, LOCK, "schedule.sqlite*", "shortlist/*.vectors", "answers/models.sqlite*", "answers/*.record")
+_TEMPORARY: Final = ("copy.tmp", f"{CURRENT}.tmp", "building.duckdb.*", "shortlist/*.tmp", "answers/*.tmp")
 
 
 def leftovers(folder: GraphFolder, generation: int, shards: Collection[str]) -> tuple[list[str], str]:

@@ -1,17 +1,18 @@
-"""What updates remember and record beside the trees: answers that still hold, and which components were touched."""
+"""What updates remember and record with the trees: what edges were written from, and which components were touched."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 import duckdb
 import pyarrow as pa
 
-__all__ = ["forget", "recall", "record_touched", "recorded", "remember"]
+from store.answers import Answers
+from store.ids import LISTED
 
-Answers = Mapping[tuple[str, str], tuple[bytes, bytes]]
-"""(content, kind) -> (digest, answer)."""
+__all__ = ["all_but", "contents_gone", "drop_all_but", "forget", "recall", "record_touched", "recorded", "remember"]
 
+_AT_ONCE = 100_000
 _CONTENTS = "(select unnest(?::varchar[]))"
 
 
@@ -25,19 +26,17 @@ def recall(
     return {(content, kind): (digest, answer) for content, kind, digest, answer in rows}
 
 
-def recorded(connection: duckdb.DuckDBPyConnection, contents: Collection[str], kinds: str) -> set[tuple[str, str]]:
-    """(content, kind) of the answers about models of these contents to kinds of questions that begin so."""
-    rows = connection.execute(
-        f"select content, kind from memory where starts_with(kind, ?) and content in {_CONTENTS}",
-        [kinds, list(contents)],
-    ).fetchall()
-    return set(rows)
+def recorded(connection: duckdb.DuckDBPyConnection, contents: Collection[str]) -> set[tuple[str, str]]:
+    """(content, kind) of the answers about models of these contents."""
+    return set(
+        connection.execute(
+            f"select content, kind from memory where content in {_CONTENTS}", [list(contents)]
+        ).fetchall()
+    )
 
 
-def remember(
-    connection: duckdb.DuckDBPyConnection, contents: Collection[str], before: Answers, answers: Answers
-) -> None:
-    """Keep these answers about models of these contents in place of those `before`; writes only what differs."""
+def remember(connection: duckdb.DuckDBPyConnection, before: Answers, answers: Answers) -> None:
+    """Keep these answers in place of those `before`; writes only what differs."""
     changed = [key for key, value in answers.items() if before.get(key) != value]
     outdated = [key for key in changed if key in before]
     outdated += [key for key in before if key not in answers]
@@ -56,6 +55,30 @@ def remember(
 def forget(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop the answers about contents that no live model has."""
     connection.execute("delete from memory where content not in (select content_hash from live_models)")
+
+
+def contents_gone(connection: duckdb.DuckDBPyConnection, models: Collection[int]) -> set[str]:
+    """The contents of these models that no live model has."""
+    rows = connection.execute(
+        f"""select distinct content_hash from models where model_id in {LISTED}
+            and content_hash not in (select content_hash from live_models)""",
+        [list(models)],
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def all_but(connection: duckdb.DuckDBPyConnection, kinds: str) -> Iterator[Answers]:
+    """The answers of other kinds than those that begin so, some at a time."""
+    found = connection.cursor().execute(
+        "select content, kind, digest, answer from memory where not starts_with(kind, ?)", [kinds]
+    )
+    while rows := found.fetchmany(_AT_ONCE):
+        yield {(content, kind): (digest, answer) for content, kind, digest, answer in rows}
+
+
+def drop_all_but(connection: duckdb.DuckDBPyConnection, kinds: str) -> None:
+    """Drop the answers of other kinds than those that begin so."""
+    connection.execute("delete from memory where not starts_with(kind, ?)", [kinds])
 
 
 def record_touched(

@@ -21,22 +21,27 @@ _BESIDE: Final = 8
 """Times as many models as were asked for that may come with them."""
 
 
+Ints = NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True)
 class _Footer:
     metadata: Any
     version: str
     present: frozenset[str]
     """Columns."""
-    ids: NDArray[np.int64]
+    ids: Ints
     """Model of each row."""
-    ends: NDArray[np.int64]
+    ends: Ints
     """One past the last row of each row group."""
+    models: tuple[Ints, Ints]
+    """Those of the shard by rising id, and how many rows each has."""
 
-    def complete(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def complete(self, rows: Ints) -> Ints:
         """Models all of whose rows are among these, by rising id."""
         there, count = np.unique(self.ids[rows], return_counts=True)
-        every = np.bincount(np.searchsorted(there, self.ids[np.isin(self.ids, there)]), minlength=len(there))
-        return np.asarray(there[count == every])
+        every, of_each = self.models
+        return np.asarray(there[count == of_each[np.searchsorted(every, there)]])
 
 
 class ShardIndex:
@@ -50,7 +55,7 @@ class ShardIndex:
         path: Path,
         columns: Sequence[str],
         model_ids: Collection[int],
-        beside: NDArray[np.int64] | None = None,
+        beside: Ints | None = None,
     ) -> Any:
         """As `store.shards.read_columns`; raises StopError as that does.
 
@@ -61,15 +66,16 @@ class ShardIndex:
             footer = self._known.get(path)
             if footer is None:
                 footer = self._known[path] = _look(path)
-            wanted = np.isin(footer.ids, np.fromiter(model_ids, np.int64, len(model_ids)))
+            wanted = _among(footer.ids, np.sort(np.fromiter(model_ids, np.int64, len(model_ids))))
             groups = [at for at, rows in enumerate(np.split(wanted, footer.ends[:-1])) if rows.any()]
             starts = np.append(0, footer.ends[:-1])
             read = np.concatenate([np.empty(0, np.int64), *(np.arange(starts[at], footer.ends[at]) for at in groups)])
             held = wanted[read]
             if beside is not None:
-                more_of = np.intersect1d(footer.complete(read), beside)
+                whole = footer.complete(read)
+                more_of = whole[_among(whole, beside)]
                 if len(more_of) <= _BESIDE * len(model_ids):
-                    held |= np.isin(footer.ids[read], more_of)
+                    held |= _among(footer.ids[read], more_of)
             # Of version 1, a column that is added is made from one that has to be there.
             more = ["elements"] if footer.version == "1" else []
             asked = [name for name in dict.fromkeys([*columns, *more]) if name in footer.present]
@@ -93,4 +99,12 @@ def _look(path: Path) -> _Footer:
         version, expected = check_columns(path, file.schema_arrow)
         groups = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
         ids = file.read(columns=["model_id"]).column("model_id").to_numpy()
-        return _Footer(file.metadata, version, frozenset(expected.names), ids, np.cumsum(groups, dtype=np.int64))
+        ends = np.cumsum(groups, dtype=np.int64)
+        return _Footer(file.metadata, version, frozenset(expected.names), ids, ends, np.unique(ids, return_counts=True))
+
+
+def _among(ids: Ints, some: Ints) -> NDArray[np.bool_]:
+    """Which ids are among some, in rising order."""
+    if not len(some):
+        return np.zeros(len(ids), bool)
+    return np.asarray(some[np.minimum(np.searchsorted(some, ids), len(some) - 1)] == ids)

@@ -146,7 +146,15 @@ def skipped(graph: Path) -> list[dict[str, Any]]:
 
 def leftovers(graph: Path) -> list[str]:
     """Files that a finished run must not leave behind."""
-    known = ("CURRENT", "LOCK", "graph-*.duckdb", "sketches/arch=*/*.parquet", "shortlist/*.vectors")
+    known = (
+        "CURRENT",
+        "LOCK",
+        "graph-*.duckdb",
+        "sketches/arch=*/*.parquet",
+        "shortlist/*.vectors",
+        "answers/models.sqlite*",
+        "answers/*.record",
+    )
     kept = {path for pattern in known for path in graph.glob(pattern)}
     return sorted(str(path.relative_to(graph)) for path in graph.rglob("*") if path.is_file() and path not in kept)
 

@@ -171,6 +171,6 @@ def test_answers_are_those_that_were_given(steps: list[tuple[set[str], Any]]) ->
         before = recall(connection, contents)
         assert before == {key: answer for key, answer in rows.items() if key[0] in contents}
         with committed(connection):
-            remember(connection, contents, before, answers)
+            remember(connection, before, answers)
         rows = {key: answer for key, answer in rows.items() if key[0] not in contents} | answers
         assert recall(connection, "abc") == rows
