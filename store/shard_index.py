@@ -80,7 +80,8 @@ class ShardIndex:
             more = ["elements"] if footer.version == "1" else []
             asked = [name for name in dict.fromkeys([*columns, *more]) if name in footer.present]
             with _opened(path, footer.metadata) as file:
-                table = file.read_row_groups(groups, columns=asked)
+                # Few row groups: threads of its own would be waited for longer than they take.
+                table = file.read_row_groups(groups, columns=asked, use_threads=False)
             table = table if held.all() else table.filter(pa.array(held))
             return (as_now(table) if footer.version == "1" else table).select(list(columns))
         except (OSError, ValueError, pa.ArrowException) as error:
