@@ -8,7 +8,6 @@ of no use, all sketches are read. Families of other shapes have files of their o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +16,10 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from indexer.bare import Who, packed, unpacked, words
+from indexer.derived import short_rows
 from indexer.family import Family, content_keys
-from indexer.gathered import scatter
-from indexer.samples import Samples
-from indexer.unread import Rows, Unread, room
+from indexer.row_arrays import OftenRead, RowArrays
+from indexer.unread import Unread
 from store.dtypes import DTYPES
 from store.vectors import Vectors, append_vectors, mapped_vectors, write_vectors
 
@@ -96,8 +95,9 @@ def read_by_row(
     if not all(_exact(tensor.dtypes) for tensor in bare.tensors):
         return None
     bare.__dict__["content_keys"] = keys
-    arrays = _Arrays(bare, example)
-    unread = Unread(len(ids), lambda rows: arrays.fill(tables(ids[rows].tolist())))
+    arrays = RowArrays(bare, example)
+    read = OftenRead(path, arrays, contents[np.argsort(order)], short_rows(bare), tables)
+    unread = Unread(len(ids), read)
     unread.note(arrays.fill(new))
     return arrays.family(unread, (values[:, :size], places))
 
@@ -108,49 +108,9 @@ def _added(family: Family, example: Family, tables: list[Any]) -> Vectors:
     who = list(
         zip(family.model_ids.tolist(), family.names, family.content_hashes, family.created.tolist(), strict=True)
     )
-    arrays = _Arrays(unpacked(told, np.arange(len(family)), example, who), example)
+    arrays = RowArrays(unpacked(told, np.arange(len(family)), example, who), example)
     rows = arrays.fill(tables)
     return Vectors(family.model_ids, _contents(family), np.concatenate([arrays.prefix(rows), told], axis=1))
-
-
-class _Arrays:
-    """Samples and projections of a family's n models, with room for all; `example` has one of them."""
-
-    def __init__(self, bare: Family, example: Family) -> None:
-        n = len(bare)
-        self._bare, self._example = bare, example
-        self._measured = room((n, example.samples.shape[1]), np.float32)
-        views = zip(example.measured, example.starts[:-1].tolist(), example.starts[1:].tolist(), strict=True)
-        self._samples = {tensor.name: self._measured[:, first:last] for tensor, first, last in views}
-        for tensor in example.tensors:
-            if tensor.name not in self._samples:
-                self._samples[tensor.name] = room((n, tensor.samples.shape[1]), np.float32)
-        self._projections = {
-            name: room((n, values.shape[1]), np.float32) for name, values in example.projections.items()
-        }
-
-    def fill(self, tables: list[Any]) -> Ints:
-        """Put in what tables hold; returns the rows of whom they do."""
-        present = {tensor.name: tensor.present for tensor in self._bare.tensors}
-        samples = {name: (present[name], values) for name, values in self._samples.items()}
-        return scatter(tables, self._bare.model_ids, samples, self._projections)
-
-    def prefix(self, rows: Ints) -> NDArray[np.float32]:
-        """Of rows that are filled, as `Family.prefix`."""
-        spans = zip(self._example.starts[:-1].tolist(), self._example.prefix_sizes, strict=True)
-        return np.concatenate([self._measured[rows, first : first + size] for first, size in spans], axis=1)
-
-    def family(self, unread: Unread, prefix: tuple[NDArray[np.float32], Ints]) -> Family:
-        """The family of all, unread, with the prefixes of all and where each model's are."""
-        rows = np.arange(len(self._bare))
-        tensors = tuple(
-            replace(tensor, samples=Samples(self._samples[tensor.name], rows, None, unread))
-            for tensor in self._bare.tensors
-        )
-        projections = {name: Rows(held, rows, unread) for name, held in self._projections.items()}
-        family = replace(self._bare, tensors=tensors, projections=projections, kept_prefix=prefix)
-        family.__dict__["samples"] = Samples(self._measured, rows, None, unread)
-        return family.joined()
 
 
 def _exact(dtypes: NDArray[np.object_]) -> bool:

@@ -10,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.derived import short_rows
 from indexer.family import Family
 from indexer.reading import Reader
 from store.errors import StopError
@@ -125,6 +127,38 @@ def test_what_nobody_looks_at_is_not_read(graph: Path, monkeypatch: pytest.Monke
         assert len(asked) == 3, "once"
         assert family.prefix.shape == (len(ids), sum(family.prefix_sizes))
         assert len(asked) == 3
+
+
+def test_what_each_update_looks_at_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = _models()
+    for i in (5, 9, 12):
+        models[f"m{i:02}"] = {name: w.astype(ml_dtypes.float8_e4m3fn) for name, w in models[f"m{i:02}"].items()}
+    for name, weights in models.items():
+        save(tmp_path / "source" / name, weights)
+    index(tmp_path / "source", tmp_path / "graph")
+    asked: list[int] = []
+    plain = ShardIndex.read
+
+    def noted(self: ShardIndex, path: Path, columns: Sequence[str], wanted: Sequence[int], *more: Any) -> Any:
+        asked.extend(wanted if "samples" in columns else ())
+        return plain(self, path, columns, wanted, *more)
+
+    monkeypatch.setattr(ShardIndex, "read", noted)
+    monkeypatch.setattr("store.shard_index._BESIDE", 0)
+    with reader(tmp_path / "graph") as (read, ids):
+        whole = read(ids)
+        short = np.flatnonzero(short_rows(whole))
+        read.keep_prefixes(whole)
+    assert whole.model_ids[short].size == 3
+    for some, missing in ((short[:2], 2), (short, 1), (short, 0)):
+        with reader(tmp_path / "graph") as (read, ids):
+            found = read.by_row(ids)
+            asked.clear()
+            found.samples.at_hand(some)
+            assert len(asked) == missing
+            check_same(found.take(some), whole.take(some))
+    with reader(tmp_path / "graph") as (read, ids):
+        check_same(read.by_row(ids), whole)
 
 
 def test_who_comes_later_is_added(graph: Path, tmp_path: Path) -> None:
