@@ -18,7 +18,7 @@ from indexer.family import Family
 from indexer.links import join, pieces
 from indexer.shortlist import thinned
 from indexer.solve import split
-from store.vectors import Vectors, append_vectors, placed_vectors, stored_layout
+from store.vectors import Vectors, append_vectors, mapped_vectors, placed_vectors, stored_layout
 
 __all__ = [
     "AT_ONCE",
@@ -223,20 +223,25 @@ def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32],
     layout = stored_layout(path)
     if layout is None:
         return None
-    found = placed_vectors(path, layout, known.ids, known.contents)
+    found = mapped_vectors(path, layout, known.ids, known.contents)
     if found is None:
         return None
-    values, there = found
-    missing = known.ids[~there]
-    family = load(missing.tolist()) if missing.size else None
-    if family is not None and not {t.name for t in family.measured} <= set(layout):
-        return None
-    if family is not None:
+    missing = known.ids[found[1] < 0]
+    if missing.size:
+        family = load(missing.tolist())
+        if not {t.name for t in family.measured} <= set(layout):
+            return None
         made = thinned(family, normalised(family), layout)
         at = np.searchsorted(known.ids, family.model_ids)
-        values[at] = made
         append_vectors(path, layout, Vectors(family.model_ids, known.contents[at], made))
-    return values, list(layout.values())
+        found = mapped_vectors(path, layout, known.ids, known.contents)
+        if found is None or (found[1] < 0).any():
+            return None
+    values, places = found
+    first, last = int(places[0]), int(places[-1]) + 1
+    # Ids rise, and so do their records, but for those that were damaged once: nothing is copied then.
+    in_place = last - first == len(places) and bool((np.diff(places) == 1).all())
+    return values[first:last] if in_place else values[places], list(layout.values())
 
 
 def _with_new(
@@ -246,6 +251,7 @@ def _with_new(
     by_content: dict[bytes, int] = {}
     is_new = np.isin(np.arange(len(labels)), new)
     # Placed ones first: a copy joins what it is a copy of.
-    for at in [*np.flatnonzero(~is_new).tolist(), *new.tolist()]:
+    equal = np.flatnonzero(np.isin(known.contents[:, 0], known.contents[new, 0]) & ~is_new)
+    for at in [*equal.tolist(), *new.tolist()]:
         labels[at] = by_content.setdefault(known.contents[at].tobytes(), int(labels[at]))
     return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load), sizes)

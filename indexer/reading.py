@@ -31,6 +31,8 @@ class Reader:
         """So many `threads` read what `by_row` looks at."""
         self._connection, self._graph, self._architecture = connection, graph, architecture
         self._threads = threads
+        self._models: list[LiveModel] = []
+        """Those that were asked for last."""
         self._last: Family | None = None
 
     def __call__(self, ids: Sequence[int]) -> Family:
@@ -48,7 +50,7 @@ class Reader:
         if self._last is not None and len(np.intersect1d(self._last.model_ids, ids)) == len(set(ids)):
             return self(ids)
         self._last = None
-        models = live_models(self._connection, self._architecture, ids)
+        models = self._models = live_models(self._connection, self._architecture, ids)
         place = {model.model_id: at for at, model in enumerate(models)}
         roles = architecture_roles(self._connection, self._architecture)
         index = ShardIndex()
@@ -74,6 +76,12 @@ class Reader:
         found = read_by_row(self._shortlist, _who(models), _quantized(models), load, tables)
         return self(ids) if found is None else found
 
+    def models(self, ids: Sequence[int]) -> list[LiveModel]:
+        """What the graph says of the models of a family, in its order."""
+        wanted = set(ids)
+        found = [model for model in self._models if model.model_id in wanted]
+        return found if len(found) == len(wanted) else live_models(self._connection, self._architecture, ids)
+
     def keep_prefixes(self, family: Family) -> None:
         """Keep what `by_row` needs of all models of a family."""
         keep_prefixes(self._shortlist, family)
@@ -83,7 +91,7 @@ class Reader:
         return self._graph / "shortlist"
 
     def _load(self, ids: Sequence[int]) -> Family:
-        models = live_models(self._connection, self._architecture, ids)
+        models = self._models = live_models(self._connection, self._architecture, ids)
         return load_family(self._connection, self._graph, self._architecture, models)
 
 

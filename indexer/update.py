@@ -29,7 +29,6 @@ from store.answers import Answers
 from store.edges import stand, write_edges
 from store.lineage import (
     close_inferred,
-    live_models,
     replace_components,
     setting,
     write_inferred,
@@ -239,7 +238,7 @@ def _solve(
     rows = [np.array(sorted(row_of[model] for model in part), np.int64) for part in parts]
     metadata = None
     if chosen["use_metadata"] == _TEXT[True]:
-        metadata = load_metadata(c, architecture, live_models(c, architecture, wanted))
+        metadata = load_metadata(c, architecture, read.models(wanted))
     by_row = family.samples.by_row
     before: Answers = Fetched(kept.recall) if by_row else kept.recall(family.content_hashes)
     infer = chosen["inferred"] == _TEXT[True]
