@@ -14,7 +14,7 @@ from indexer.family import Family
 from indexer.metadata import CLAIM_RIGHT, Metadata, declared_rows, order_log_odds, upload_evidence
 from store.records import Edge, Evidence
 
-__all__ = ["copy_edges", "group_copies"]
+__all__ = ["Copies", "group_copies"]
 
 CLAIMED_COPY: Final = 0.999
 """Probability of a claim whose base is bit-equal: a wrong card does not name the one such model by chance."""
@@ -33,23 +33,33 @@ class _Group:
     """Row -> the rows of the group that its card names; empty when metadata is not allowed."""
 
 
-def group_copies(family: Family, metadata: Metadata | None = None) -> dict[int, list[int]]:
-    """Original row -> rows of its bit-equal copies, in rising order.
+class Copies:
+    """The bit-equal copies in a family.
 
-    The original is the first name: with metadata, what cards declare comes before that, and then the earliest upload.
+    The original of some is the first name: with metadata, what cards declare comes before that, and then the earliest
+    upload.
     """
-    copies = {g.original: sorted(g.parents) for g in _groups(family, metadata)}
-    others = {row for rows in copies.values() for row in rows}
-    return {row: copies.get(row, []) for row in range(len(family)) if row not in others}
+
+    def __init__(self, family: Family, metadata: Metadata | None = None) -> None:
+        self._family, self._allowed = family, metadata is not None
+        self._groups = _groups(family, metadata)
+
+    def by_original(self) -> dict[int, list[int]]:
+        """Original row -> rows of its copies, in rising order; of a model without copies, none."""
+        copies = {g.original: sorted(g.parents) for g in self._groups}
+        others = {row for rows in copies.values() for row in rows}
+        return {row: copies.get(row, []) for row in range(len(self._family)) if row not in others}
+
+    def edges(self) -> list[Edge]:
+        """The edges of all copies: onto the copy that its card declares, else onto the original."""
+        return [
+            _copy_edge(self._family, group, child, self._allowed) for group in self._groups for child in group.parents
+        ]
 
 
-def copy_edges(family: Family, metadata: Metadata | None = None) -> list[Edge]:
-    """The edges of all copies: onto the copy that its card declares, else onto the original."""
-    return [
-        _copy_edge(family, group, child, metadata is not None)
-        for group in _groups(family, metadata)
-        for child in group.parents
-    ]
+def group_copies(family: Family, metadata: Metadata | None = None) -> dict[int, list[int]]:
+    """`Copies.by_original`."""
+    return Copies(family, metadata).by_original()
 
 
 def _groups(family: Family, metadata: Metadata | None) -> list[_Group]:

@@ -100,10 +100,17 @@ def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -
     there = np.flatnonzero(rows >= 0)
     if (np.diff(rows[there]) <= 0).any():
         return None
-    result = np.zeros(len(keys), kept.dtype)
-    result["near"] = FRESH
-    result[rows[there]] = kept[there]
+    result = np.empty(len(keys), kept.dtype)
+    new = np.ones(len(keys), bool)
+    new[rows[there]] = False
+    result[new] = np.zeros(1, kept.dtype)
+    result["near"][new] = FRESH
+    # As bytes: fields of records are copied one by one.
+    whole = np.dtype((np.void, kept.dtype.itemsize))
+    result.view(whole)[rows[there]] = kept.view(whole)[there]
     # What stands for nobody stays that.
-    numbers = np.append(rows, -1)
-    result["near"][rows[there]] = numbers[kept["near"][there]]
+    numbers = np.append(rows, -1).astype(np.int32)
+    near = numbers[result["near"]]
+    near[new] = FRESH
+    result["near"] = near
     return result

@@ -55,17 +55,20 @@ def recover_large_core(
 ) -> tuple[LargeCore, Ancestry]:
     """The core of a component without copies, and its ancestry."""
     rows = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
-    family, vectors, near = _restricted(tree, measured.vectors, measured.near, rows)
+    family, near = _restricted(tree, measured.near, rows)
     a = np.repeat(np.arange(len(rows)), (near >= 0).sum(axis=1))
     b = near[near >= 0]
     squared = Sparse(
         len(rows), a, b, measured.squared[rows[a], rows[b]], diagonal=0.0, unknown=np.inf, measure=between(family)
     )
-    central = np.argsort(np.einsum("nd,nd->n", vectors, vectors), kind="stable")[:CENTRAL]
+    sizes = np.einsum("nd,nd->n", measured.vectors, measured.vectors)[rows]
+    central = np.argsort(sizes, kind="stable")[:CENTRAL]
     merges = find_merges(family, squared, central, memo)
     cues = family_cues(family)
     plain = np.array([row for row in range(len(rows)) if row not in merges], np.int64)
-    trained, of_trained, among = _restricted(family, vectors, near, plain)
+    trained, among = _restricted(family, near, plain)
+    # Megabytes a thousand models: they are copied once, if at all.
+    of_trained = measured.vectors if len(plain) == len(tree) else measured.vectors[rows[plain]]
     prior = _Prior(trained, None if weighing is None else weighing.of_core().take(plain))
     inner = recover_large(
         trained,
@@ -99,18 +102,16 @@ def _tuned_by(
     return lambda: trained_from_merge(squared, child, merge, merges[merge], around)
 
 
-def _restricted(
-    family: Family, vectors: NDArray[np.float32], near: Ints, rows: Ints
-) -> tuple[Family, NDArray[np.float32], Ints]:
-    """Some rows of a family with their coordinates and lists of nearest, in their own numbers."""
+def _restricted(family: Family, near: Ints, rows: Ints) -> tuple[Family, Ints]:
+    """Some rows of a family with their lists of nearest, in their own numbers."""
     if len(rows) == len(family):
-        return family, vectors, near
+        return family, near
     place = np.full(len(family) + 1, -1)
     place[rows] = np.arange(len(rows))
     lists = place[near[rows]]
     # Who is left moves up.
     order = np.argsort(lists < 0, axis=1, kind="stable")
-    return family.take(rows), vectors[rows], np.take_along_axis(lists, order, axis=1)
+    return family.take(rows), np.take_along_axis(lists, order, axis=1)
 
 
 class _Prior:

@@ -18,6 +18,7 @@ from indexer.memo import Memo
 from indexer.pruned_lists import pruned_pairs
 from indexer.recall import recall, sampled
 from indexer.sparse import Sparse
+from indexer.symmetric import each_way
 from indexer.vicinity import coordinates, listed, nearest_of, row_of, seen_from
 
 __all__ = ["LargeMeasured", "between", "measure_large"]
@@ -134,12 +135,14 @@ def _measured(tree: Family, a: Ints, b: Ints) -> Pairs:
 
 
 def _once(tree: Family, a: Ints, b: Ints, squared: Floats, correlation: Floats, shared: Floats, equal: Floats) -> Pairs:
-    """Each of these pairs once."""
-    m = len(tree)
-    keys, first = np.unique(np.minimum(a, b) * m + np.maximum(a, b), return_index=True)
+    """Each of these pairs once, by rising rows."""
+    starts, columns, first = each_way(len(tree), a, b)
+    rows = np.repeat(np.arange(len(tree)), np.diff(starts))
+    above = rows < columns
+    first = first[above]
     squared, correlation, shared, equal = (each[first] for each in (squared, correlation, shared, equal))
     distance = np.sqrt(squared / tree.elements.sum())
-    return Pairs(keys // m, keys % m, squared, distance, correlation, shared, equal)
+    return Pairs(rows[above], columns[above], squared, distance, correlation, shared, equal)
 
 
 def _correlated(tree: Family, fresh: Ints, memo: Memo) -> Sparse:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.components import find_components
-from indexer.copies import copy_edges, group_copies
+from indexer.copies import Copies, group_copies
 from indexer.core import DENSE, Core, find_core, measure_tree
 from indexer.core_edges import core_edges
 from indexer.derived import find_derived
@@ -102,7 +102,8 @@ def solve_component(
     family = family.alone()
     held = [f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors]
     memo = Memo(stored, "\n".join([*held, str(family.samples.held.dtype)]))
-    copies = group_copies(family, metadata)
+    equal = Copies(family, metadata)
+    copies = equal.by_original()
     originals = np.array(list(copies), np.int64)
     tree = family.take(originals)
     edges: list[Edge] = []
@@ -148,7 +149,7 @@ def solve_component(
             core.cues.keep()
         merges = merge_rows(core.family, core.merges)
         pairs = nearest_pairs(tree, measured.pairs)
-    edges += copy_edges(family, metadata)
+    edges += equal.edges()
     tuned = all_stages(family.model_ids.tolist(), stage, edges, standing)
     by_child = tuple(sorted(edges, key=lambda e: e.child_id))
     rows = np.arange(len(family))

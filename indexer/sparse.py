@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from indexer.symmetric import each_way, places_in
+
 __all__ = ["Matrix", "Sparse", "reached"]
 
 Measure = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -33,10 +35,8 @@ class Sparse:
         unknown: float,
         measure: Measure | None = None,
     ) -> None:
-        keys = np.concatenate([a * n + b, b * n + a])
-        self._keys, first = np.unique(keys, return_index=True)
-        self._values = np.concatenate([values, values])[first]
-        self._starts = np.searchsorted(self._keys, np.arange(n + 1) * n)
+        self._starts, self._columns, first = each_way(n, a, b)
+        self._values = values[first]
         self._beside = np.empty(0, np.int64), np.empty(0)
         self._n, self._diagonal, self._unknown, self._measure = n, diagonal, unknown, measure
 
@@ -55,8 +55,8 @@ class Sparse:
         over."""
         kept = (a >= 0) & (b >= 0) & (a != b)
         low, high = np.minimum(a, b)[kept], np.maximum(a, b)[kept]
-        keys = np.unique(low * self._n + high)
-        keys = keys[~_among(keys, self._keys)[1]]
+        new = places_in(self._starts, self._columns, low, high) < 0
+        keys = np.unique(low[new] * self._n + high[new])
         result = copy(self)
         result._beside = keys, self._entries(keys // self._n, keys % self._n)
         return result
@@ -64,15 +64,15 @@ class Sparse:
     def known(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(columns in rising order, values) of what is at hand of a row, itself left out."""
         inside = slice(self._starts[row], self._starts[row + 1])
-        return self._keys[inside] % self._n, self._values[inside]
+        return self._columns[inside], self._values[inside]
 
     def lists(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """(n + 1 places where rows begin, columns, values): what is at hand, row by row, as `known` gives it."""
-        return self._starts, self._keys % self._n, self._values
+        return self._starts, self._columns, self._values
 
     def nearest(self, k: int) -> NDArray[np.int64]:
         """n x k: the columns of the least finite values of each row, of equal ones the lower first; then -1."""
-        return np.asarray(_least(self._starts, self._keys % self._n, self._values, k))
+        return np.asarray(_least(self._starts, self._columns, self._values, k))
 
     def _row(self, row: int) -> NDArray[np.float64]:
         result = np.full(self._n, self._unknown)
@@ -83,11 +83,12 @@ class Sparse:
 
     def _entries(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
         low, high = np.minimum(a, b), np.maximum(a, b)
-        keys = low * self._n + high
-        at, found = _among(keys, self._keys)
-        result = np.full(len(keys), self._unknown)
+        at = places_in(self._starts, self._columns, low, high)
+        found = at >= 0
+        result = np.full(len(at), self._unknown)
         result[found] = self._values[at[found]]
         missing = np.flatnonzero(~found & (low != high))
+        keys = low * self._n + high
         if missing.size:
             at, found = _among(keys[missing], self._beside[0])
             result[missing[found]] = self._beside[1][at[found]]

@@ -143,16 +143,20 @@ def weigh(
     n = len(family)
     stand_in = np.arange(n)
     for original, rows in copies.items():
-        row = original
-        while row in derived:
-            row = derived[row]
-        stand_in[[original, *rows]] = row
+        # Most are themselves, and have no copies.
+        if rows or original in derived:
+            row = original
+            while row in derived:
+                row = derived[row]
+            stand_in[[original, *rows]] = row
     core = np.array([row for row in copies if row not in derived], np.int64)
     created = family.created.copy()
     declared: list[tuple[int, ...]] = [()] * n
     speaker = np.arange(n)
     bases = declared_rows(family.names, metadata)
     for original, rows in copies.items():
+        if not rows and not bases[original]:
+            continue
         group = [original, *rows]
         if (dates := created[group][np.isfinite(created[group])]).size:
             created[group] = dates.min()
