@@ -11,7 +11,7 @@ import duckdb
 from indexer.large_edges import WRITTEN
 from indexer.memo import RECORD
 from store.answers import Answers, AnswerStore, answers_path
-from store.memory import all_but, contents_gone, drop_all_but, forget, recall, recorded, remember
+from store.memory import all_but, contents_gone, drop_all_but, forget, held_contents, recall, recorded, remember
 
 __all__ = ["KeptAnswers", "kept_answers", "recalled"]
 
@@ -28,19 +28,23 @@ class KeptAnswers:
         for some in all_but(connection, _WITH_EDGES):
             beside.remember({}, some)
         drop_all_but(connection, _WITH_EDGES)
+        self._held = held_contents(connection)
+        """Contents that something is kept of with the edges: few, as it is of whole trees."""
 
     def recall(self, contents: Collection[str]) -> Answers:
         """The answers about models of these contents."""
-        return self._beside.recall(contents) | recall(self._connection, contents)
+        return self._beside.recall(contents) | recall(self._connection, self._held.intersection(contents))
 
     def records(self, contents: Collection[str]) -> set[tuple[str, str]]:
         """(content, kind) of what is kept of whole trees with models of these contents."""
-        return self._beside.records(contents) | recorded(self._connection, contents)
+        return self._beside.records(contents) | recorded(self._connection, self._held.intersection(contents))
 
     def remember(self, before: Answers, answers: Answers) -> None:
         """Keep these in place of those `before`; within the transaction that writes the edges. Raises OSError when it
         cannot be written."""
-        remember(self._connection, _with_edges(before, True), _with_edges(answers, True))
+        told = _with_edges(answers, True)
+        remember(self._connection, _with_edges(before, True), told)
+        self._held |= {content for content, _ in told}
         self._beside.remember(_with_edges(before, False), _with_edges(answers, False))
 
     def forget(self, gone: Collection[int]) -> None:

@@ -7,10 +7,12 @@ beside it (`indexer.finders.apart`), and takes the lower row of two that are equ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from indexer.answered import places_of
@@ -25,6 +27,9 @@ FRESH: Final = -2
 """All through the list of a row that was not kept."""
 GONE: Final = -3
 """In a list, in place of a row that is there no more."""
+
+_MEMBERS: Final = 16
+"""Bytes over whose lists they are."""
 
 Ints = NDArray[np.int64]
 Records = NDArray[np.void]
@@ -46,17 +51,37 @@ class Kept:
         """The records of a family's models, as they were kept, in its numbers; None where nothing is of use."""
         held = self.memo.held(RECORD + self.kind, self.content)
         record = _with_key(row)
-        at = len(self.told)
-        if held[:at] != self.told or len(held) <= at or (len(held) - at) % record.itemsize:
+        at = len(self.told) + _MEMBERS
+        if held[: len(self.told)] != self.told or len(held) <= at or (len(held) - at) % record.itemsize:
             return None
         records = np.frombuffer(held, record, -1, at)
         return renumbered(records["key"], records["row"], family.content_keys)
+
+    def members(self) -> bytes:
+        """16 bytes over the models whose lists were kept; nothing where none were."""
+        held = self.memo.held(RECORD + self.kind, self.content)
+        if held[: len(self.told)] != self.told:
+            return b""
+        return bytes(held[len(self.told) : len(self.told) + _MEMBERS])
+
+    def beside(self, kind: str, size: int) -> dict[bytes, bytes]:
+        """What `write_beside` kept with the lists that there are: it is of the same models, or nothing."""
+        held, at = self.memo.held(RECORD + kind, self.content), self.members()
+        if not at or held[:_MEMBERS] != at or (len(held) - _MEMBERS) % (16 + size):
+            return {}
+        told = bytes(held[_MEMBERS:])
+        return {told[at : at + 16]: told[at + 16 : at + 16 + size] for at in range(0, len(told), 16 + size)}
+
+    def write_beside(self, family: Family, kind: str, items: Mapping[bytes, bytes]) -> None:
+        """Keep what holds of some models (keys of 16 bytes) among all whose lists are kept, each as long."""
+        told = b"".join(key + value for key, value in sorted(items.items()))
+        self.memo.hold(RECORD + kind, self.content, _members(family) + told)
 
     def write(self, family: Family, records: Records) -> None:
         """Keep them for the next update."""
         told = np.empty(len(records), _with_key(records.dtype))
         told["key"], told["row"] = family.content_keys, records
-        self.memo.hold(RECORD + self.kind, self.content, self.told + told.tobytes())
+        self.memo.hold(RECORD + self.kind, self.content, self.told + _members(family) + told.tobytes())
 
     def read_few(self, family: Family, row: np.dtype[np.void]) -> Records | None:
         """As `read`, of what `write_few` kept; the others' lists hold NOBODY."""
@@ -80,6 +105,10 @@ class Kept:
         told["place"], told["row"] = rows, records[rows]
         keys = len(family).to_bytes(8, "little") + family.content_keys.tobytes()
         self.memo.hold(RECORD + self.kind, self.content, self.told + keys + told.tobytes())
+
+
+def _members(family: Family) -> bytes:
+    return blake3(family.content_keys.tobytes()).digest(_MEMBERS)
 
 
 def _with_key(row: np.dtype[Any]) -> np.dtype[np.void]:

@@ -29,6 +29,7 @@ _BLOCK: Final = 256
 _MEASURED: Final = ("correlation", "shared", "equal")
 """What is kept of each listed pair beside its distance."""
 _EIGHT: Final = "eight bits"
+_BEST: Final = np.dtype([("key", "u1", 16), ("value", "<f8")])
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -79,7 +80,7 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     pairs = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, values.values()))
     squared = Sparse(m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=between(tree))
     return LargeMeasured(
-        pairs, squared, _correlated(tree, fresh, memo), vectors, near, recall(tree, near, fresh, memo)
+        pairs, squared, _correlated(tree, fresh, kept), vectors, near, recall(tree, near, fresh, kept)
     )  # fmt: skip
 
 
@@ -145,21 +146,22 @@ def _once(tree: Family, a: Ints, b: Ints, squared: Floats, correlation: Floats, 
     return Pairs(rows[above], columns[above], squared, distance, correlation, shared, equal)
 
 
-def _correlated(tree: Family, fresh: Ints, memo: Memo) -> Sparse:
+def _correlated(tree: Family, fresh: Ints, kept: Kept) -> Sparse:
     """Correlations of what is stored in eight bits with the other that it correlates with most, the lower row of two.
 
-    Where `memo` knows that of all others but those that are `fresh`, only they are asked.
+    Where that is known of all whose lists were `kept`, only those that are `fresh` are asked.
     """
     m = len(tree)
     short = short_rows(tree)
     other = np.flatnonzero(~short)
     eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
     best, values = np.full(len(eight), -1), np.full(len(eight), -np.inf)
-    memo.want(tree.content_hashes[row] for row in eight.tolist())
+    before, keys = kept.beside(_EIGHT, _BEST.itemsize), list(map(bytes, tree.content_keys[eight]))
     place = {bytes(key): row for row, key in enumerate(tree.content_keys)} if eight.size else {}
     for at in np.flatnonzero(~np.isin(eight, fresh)).tolist():
-        for key, told in memo.items(_EIGHT, tree.content_hashes[eight[at]], 8).items():
-            best[at], values[at] = place.get(key, -1), np.frombuffer(told)[0]
+        if keys[at] in before:
+            told = np.frombuffer(before[keys[at]], _BEST)[0]
+            best[at], values[at] = place.get(told["key"].tobytes(), -1), told["value"]
     anew = best < 0
     values[anew] = -np.inf
     _best(tree, eight[anew], other, best_of := best[anew], value_of := values[anew])
@@ -168,8 +170,9 @@ def _correlated(tree: Family, fresh: Ints, memo: Memo) -> Sparse:
     best[~anew], values[~anew] = best_of, value_of
     # Damaged weights correlate with nothing.
     best[best < 0], values[~np.isfinite(values)] = other[0] if other.size else -1, 0.0
-    for row, source, value in zip(eight.tolist(), best.tolist(), values, strict=True):
-        memo.keep_items(_EIGHT, tree.content_hashes[row], {bytes(tree.content_keys[source]): value.tobytes()})
+    found = np.zeros(len(eight), _BEST)
+    found["key"], found["value"] = tree.content_keys[best], values
+    kept.write_beside(tree, _EIGHT, dict(zip(keys, (each.tobytes() for each in found), strict=True)))
     return Sparse(m, eight, best, values, diagonal=1.0, unknown=-np.inf)
 
 

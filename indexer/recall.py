@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from indexer.distance import squared_distances
 from indexer.family import Family
-from indexer.memo import Memo
+from indexer.kept_lists import Kept
 
 __all__ = ["recall", "sampled"]
 
 SAMPLED: Final = 16
 """Models of a component whose lists are compared with all distances: those whose content hashes come first."""
 _KIND: Final = "true nearest"
+_TOLD: Final = np.dtype([("key", "u1", 16), ("squared", "<f8")])
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,30 +29,33 @@ def sampled(family: Family) -> Ints:
     return np.array(nsmallest(SAMPLED, range(len(family)), key=lambda row: contents[row]), np.int64)
 
 
-def recall(family: Family, near: Ints, fresh: Ints, memo: Memo) -> float:
+def recall(family: Family, near: Ints, fresh: Ints, kept: Kept) -> float:
     """Share of the true nearest of some rows, by all their samples and all models, that their lists `near` hold.
 
-    Where `memo` knows those among all but the `fresh`, only they are asked.
+    Where they are known among all whose lists were `kept`, only the `fresh` are asked.
     """
-    contents = family.content_hashes
     keys = list(map(bytes, family.content_keys))
     place = {key: row for row, key in enumerate(keys)}
     held = found = 0
-    asked = sampled(family).tolist()
-    memo.want(contents[row] for row in asked)
-    for row in asked:
-        known = memo.items(_KIND, contents[row], 8) if row not in fresh else {}
-        others = np.array([place.get(key, -1) for key in known], np.int64)
-        squared = np.array([np.frombuffer(told)[0] for told in known.values()])
-        if known and (others >= 0).all():
+    width = near.shape[1]
+    before, now = kept.beside(_KIND, width * _TOLD.itemsize), {}
+    for row in sampled(family).tolist():
+        known = np.frombuffer(before.get(keys[row], b""), _TOLD) if row not in fresh else np.empty(0, _TOLD)
+        known = known[: int(np.isfinite(known["squared"]).sum())]
+        others, squared = np.array([place.get(key.tobytes(), -1) for key in known["key"]], np.int64), known["squared"]
+        if known.size and (others >= 0).all():
             others, squared = _nearest(family, row, fresh, others, squared, near.shape[1])
         else:
             every = np.setdiff1d(np.arange(len(family)), [row])
             others, squared = _nearest(family, row, every, others[:0], squared[:0], near.shape[1])
-        told = {keys[other]: value.tobytes() for other, value in zip(others.tolist(), squared, strict=True)}
-        memo.keep_items(_KIND, contents[row], told)
+        others, squared = others[np.isfinite(squared)], squared[np.isfinite(squared)]
+        told = np.zeros(width, _TOLD)
+        told["squared"] = np.inf
+        told["key"][: len(others)], told["squared"][: len(others)] = family.content_keys[others], squared
+        now[keys[row]] = told.tobytes()
         listed = near[row][near[row] >= 0]
         held, found = held + listed.size, found + len(np.intersect1d(others[: listed.size], listed))
+    kept.write_beside(family, _KIND, now)
     return found / held if held else 1.0
 
 

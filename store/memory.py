@@ -10,7 +10,17 @@ import pyarrow as pa
 from store.answers import Answers
 from store.ids import LISTED
 
-__all__ = ["all_but", "contents_gone", "drop_all_but", "forget", "recall", "record_touched", "recorded", "remember"]
+__all__ = [
+    "all_but",
+    "contents_gone",
+    "drop_all_but",
+    "forget",
+    "held_contents",
+    "recall",
+    "record_touched",
+    "recorded",
+    "remember",
+]
 
 _AT_ONCE = 100_000
 _CONTENTS = "(select unnest(?::varchar[]))"
@@ -20,10 +30,17 @@ def recall(
     connection: duckdb.DuckDBPyConnection, contents: Collection[str]
 ) -> dict[tuple[str, str], tuple[bytes, bytes]]:
     """The answers about models of these contents."""
+    if not contents:
+        return {}
     rows = connection.execute(
         f"select content, kind, digest, answer from memory where content in {_CONTENTS}", [list(contents)]
     ).fetchall()
     return {(content, kind): (digest, answer) for content, kind, digest, answer in rows}
+
+
+def held_contents(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Contents that there are answers about."""
+    return {row[0] for row in connection.execute("select distinct content from memory").fetchall()}
 
 
 def recorded(connection: duckdb.DuckDBPyConnection, contents: Collection[str]) -> set[tuple[str, str]]:
