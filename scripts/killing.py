@@ -5,7 +5,8 @@ update`. For each command an unbroken run on a copy of the graph says what must 
 killed over crawl, update and swap; then one may finish. After each kill the graph has to answer as before the command,
 or as after it when the swap was done, and `modelkin check` has to find nothing wrong; after the last run nothing may be
 left behind either. With --forked the runs are forks of one process that has loaded everything, which is many times
-faster, and otherwise the same. The last line of the output is the result as JSON.
+faster, and otherwise the same; with --large their trees are solved as those of thousands of models are, too. The last
+line of the output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -242,7 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to go on")
     parser.add_argument("--kills", type=int, default=1_000_000, help="stop after this many kills")
     parser.add_argument("--forked", action="store_true", help="fork the runs: many more kills a minute")
-    parser.add_argument("--families", type=int, default=30, help="of ten models each, where they are made")
+    parser.add_argument("--large", action="store_true", help="forked, and all trees as large ones")
+    parser.add_argument(
+        "--families", type=int, default=30, help="of ten models each (thirty with --large), where they are made"
+    )
     parser.add_argument("--source", type=Path, help="a folder of models; small ones are made when it is left out")
     parser.add_argument("--seed", type=int, default=0, help="of the changes and the moments")
     options = parser.parse_args(arguments)
@@ -251,12 +255,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if pool is None:
         pool = folder / "pool"
         for at in range(options.families):
-            family(pool, f"family-{at:02d}", at + 1, 9)
+            family(pool, f"family-{at:02d}", at + 1, 9 if not options.large else 29)
     started = time.monotonic()
     chance = random.Random(options.seed)
     with ExitStack() as stack:
-        if options.forked:
-            proof: Proof = ForkedProof(folder, pool, chance, stack.enter_context(Killable()))
+        if options.forked or options.large:
+            killable = stack.enter_context(Killable(large=options.large))
+            proof: Proof = ForkedProof(folder, pool, chance, killable)
         else:
             proof = Proof(folder, pool, chance)
         failure = _go_on(proof, started, options.seconds, options.kills)

@@ -32,6 +32,7 @@ from store.errors import StopError
 from store.generation import GraphFolder
 from store.progress import SilentProgress
 from store.writer import GraphWriter
+from tests.large_trees import lower_limits
 from tests.runs import index
 
 __all__ = ["KILLED", "STOPPED", "Killable", "Outcome"]
@@ -73,10 +74,13 @@ class Outcome(NamedTuple):
 class Killable:
     """The process that runs are forked from: `with Killable() as killable: killable.run(source, graph)`."""
 
+    def __init__(self, *, large: bool = False) -> None:
+        """With `large`, small trees are solved as large ones are."""
+        self._large = large
+
     def __enter__(self) -> Self:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name], cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        words = [sys.executable, "-m", __spec__.name, *(["large"] if self._large else [])]
+        self._server = subprocess.Popen(words, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(
@@ -230,4 +234,6 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["large"]:
+        lower_limits()
     _serve()

@@ -14,6 +14,7 @@ from indexer import update as updating
 from indexer.family import Family
 from indexer.reading import Reader
 from tests.grown import grow, start
+from tests.large_trees import lower_limits
 from tests.runs import answers, index
 from tests.weights import Weights, save
 
@@ -69,13 +70,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     monkeypatch.setattr(Reader, "by_row", read)
     monkeypatch.setattr(updating, "_write", noted)
-    monkeypatch.setattr("indexer.solve.DENSE", 8)
-    monkeypatch.setattr("indexer.large_measured.LISTED", 8)
-    monkeypatch.setattr("indexer.large.PARENTS", 6)
-    monkeypatch.setattr("indexer.vicinity.SPARE", 2)
-    # The root is judged among few, so that not everyone who comes has a say in all confidences.
-    for name, few in (("SAMPLE", 8), ("ROOTS", 3), ("POOL", 12)):
-        monkeypatch.setattr(f"indexer.large.{name}", few)
+    lower_limits(monkeypatch.setattr)
     return count
 
 
