@@ -4,8 +4,8 @@ create table memory (
     digest blob not null,
     answer blob not null
 );
-comment on table memory is 'What the last update found out about models: answers that hold as long as their inputs are the same. Deleting its rows costs time and changes nothing.';
-comment on column memory.content is 'Content hash of the model that the question was about, as in models.';
-comment on column memory.kind is 'The question: curved and depends (is it a merge?), derived (with the number of the round), hung and lattice (what was it rounded from, and is it rounded?), told (what speaks for its edge), written (what its edge as it is written follows from), tuned (was it trained from a merge?), roots, age, held (does it hold what made a copy?), kept (of what is no zero in it, the nearest); eight bits, true nearest, cues and ranks of pairs; and what begins with "tree": a record of all models of a large component, kept with one of them: near and above (lists of nearest and of possible parents), pruned (those nearest in what is no zero), relatives, parents (costs of candidate edges), and who is no merge and no copy (depends, curved, none); the number is the width of a record.';
-comment on column memory.digest is '16 bytes over all that the answer was computed from, and the version of the solver; empty where the answer says itself what it holds for.';
-comment on column memory.answer is 'The answer: empty for no, else JSON or little-endian float64.';
+comment on table memory is 'With what edges of large trees were written: which of them stand, as long as their inputs are the same. Deleting its rows costs time and changes nothing. (What else updates remember lies beside the graph, in answers/.)';
+comment on column memory.content is 'Content hash of the model that a tree''s record is kept with, the least of its models, as in models.';
+comment on column memory.kind is 'tree written, and the width of a record: one a model.';
+comment on column memory.digest is 'Empty: each record says what its edge follows from.';
+comment on column memory.answer is 'Little-endian: the version of the solver and the tensors; then of each model its key (16 bytes), the digest of its inputs (16 bytes), the mean sign of the fall of kurtosis and the squared distance from its parent (float64).';
