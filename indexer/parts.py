@@ -11,11 +11,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from indexer.components import FIRM, LEAST_SHARED, are_related
 from indexer.distance import RELATED, normalised
 from indexer.family import Family
-from indexer.links import join, pieces
+from indexer.links import join
 from indexer.shortlist import thinned
 from indexer.solve import split
 from store.vectors import Vectors, append_vectors, mapped_vectors, placed_vectors, stored_layout
@@ -67,8 +69,8 @@ class Placed:
     """Model that is no longer there -> its root."""
     stale: frozenset[int]
     """Roots of trees with a model of which a date was corrected."""
-    links: Callable[[Sequence[int]], list[tuple[int, int, float, float]]]
-    """Models -> stored pairs among them: ids, correlation, share that both have."""
+    links: Callable[[Sequence[int]], tuple[Ints, Ints, NDArray[np.float64], NDArray[np.float64]]]
+    """Models -> stored pairs among them: ids, ids, correlations, shares that both have."""
     paths: Callable[[Sequence[int]], list[tuple[int, list[int]]]]
     """Models -> each with its stored line of descent, root first."""
 
@@ -186,22 +188,29 @@ def _fallen(known: Known, at: Ints, placed: Placed, load: Load) -> list[set[int]
     """The parts of a component some of whose members are gone: one, if stored pairs, equal contents or relatives along
     the tree still hold it firmly together; else as all pairs of its members say."""
     ids = known.ids[at].tolist()
-    told = [(a, b) for a, b, like, both in placed.links(ids) if like >= FIRM and both > LEAST_SHARED]
-    first: dict[bytes, int] = {}
-    for i, content in zip(ids, known.contents[at], strict=True):
-        told.append((first.setdefault(content.tobytes(), i), i))
-    parts = pieces(ids, told)
-    if len(parts) > 1:
+    a, b, like, both = placed.links(ids)
+    firm = (like >= FIRM) & (both > LEAST_SHARED)
+    # One of those of equal content stands for all.
+    _, first, which = np.unique(known.contents[at], axis=0, return_index=True, return_inverse=True)
+    told = [np.searchsorted(known.ids[at], [a[firm], b[firm]]), np.stack([first[which.ravel()], np.arange(len(at))])]
+    parts = _connected(len(at), told)
+    if parts.max() > 0:
         # Nearest pairs join what is close; what holds those groups together are edges of the tree.
-        group = {i: number for number, part in enumerate(parts) for i in part}
-        likely = [(a, b) for a, b in _neighbours(ids, placed.paths(ids)) if group[a] != group[b]]
+        group = dict(zip(ids, parts.tolist(), strict=True))
+        likely = [pair for pair in _neighbours(ids, placed.paths(ids)) if group[pair[0]] != group[pair[1]]]
         a, b = np.searchsorted(known.ids, np.array(likely, np.int64).reshape(-1, 2)).T
         related = related_in(known, a, b, load, least=FIRM) if likely else np.zeros(0, bool)
-        parts = pieces(ids, [*told, *(pair for pair, holds in zip(likely, related.tolist(), strict=True) if holds)])
-    if len(parts) == 1:
-        return parts
+        parts = _connected(len(at), [*told, np.searchsorted(at, [a[related], b[related]])])
+    if parts.max() == 0:
+        return [set(ids)]
     family = load(ids)
     return [set(family.model_ids[rows].tolist()) for rows in split(family)]
+
+
+def _connected(n: int, pairs: Sequence[Ints]) -> Ints:
+    """n: which of the sets each is in that chains of pairs (2 x P each) connect."""
+    a, b = np.concatenate(pairs, axis=1)
+    return np.asarray(connected_components(coo_array((np.ones(a.size, bool), (a, b)), (n, n)), directed=False)[1])
 
 
 def _neighbours(ids: Sequence[int], paths: Sequence[tuple[int, list[int]]]) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ data: what is damaged or missing is found out again.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -145,7 +146,9 @@ class AnswerStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             if self._read_only:
-                c = sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", _WAIT_S, uri=True)
+                # Without a place for the file that readers share, SQLite reads only what nobody changes.
+                how = "mode=ro" if os.access(self._folder, os.W_OK) else "mode=ro&immutable=1"
+                c = sqlite3.connect(f"{self._file.absolute().as_uri()}?{how}", _WAIT_S, uri=True)
             else:
                 self._folder.mkdir(exist_ok=True)
                 c = sqlite3.connect(self._file, _WAIT_S)

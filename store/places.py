@@ -35,13 +35,16 @@ def gone_models(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, int, s
     ).fetchall()
 
 
-def stored_links(connection: duckdb.DuckDBPyConnection, models: Collection[int]) -> list[tuple[int, int, float, float]]:
-    """(id, id, correlation, share that both have) of the stored pairs among some models."""
-    return connection.execute(
+def stored_links(
+    connection: duckdb.DuckDBPyConnection, models: Collection[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """(ids, ids, correlations, shares that both have) of the stored pairs among some models."""
+    found = connection.execute(
         f"""select model_a, model_b, correlation, shared from pairs
            where model_a in {LISTED} and model_b in {LISTED}""",
         [list(models)] * 2,
-    ).fetchall()
+    ).fetchnumpy()
+    return found["model_a"], found["model_b"], found["correlation"], found["shared"]
 
 
 def stored_paths(connection: duckdb.DuckDBPyConnection, models: Collection[int]) -> list[tuple[int, list[int]]]:
