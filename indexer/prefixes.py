@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from indexer.bare import Who, packed, unpacked, words
 from indexer.derived import short_rows
 from indexer.family import Family, content_keys
-from indexer.row_arrays import OftenRead, RowArrays
+from indexer.row_arrays import OftenRead, RowArrays, keep_often_read
 from indexer.unread import Unread
 from store.dtypes import DTYPES
 from store.vectors import Vectors, append_vectors, mapped_vectors, write_vectors
@@ -48,6 +48,7 @@ def keep_prefixes(folder: Path, family: Family) -> None:
         (write_vectors if known is None else append_vectors)(
             path, layout, Vectors(some.model_ids, _contents(some), values)
         )
+        keep_often_read(path, family, missing[short_rows(family)[missing]])
 
 
 def read_by_row(

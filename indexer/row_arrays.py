@@ -14,9 +14,9 @@ from indexer.family import Family
 from indexer.gathered import scatter
 from indexer.samples import Samples
 from indexer.unread import Rows, Unread, room
-from store.vectors import Vectors, append_vectors, mapped_vectors, write_vectors
+from store.vectors import Vectors, append_vectors, mapped_vectors, stored_layout, write_vectors
 
-__all__ = ["OftenRead", "RowArrays"]
+__all__ = ["OftenRead", "RowArrays", "keep_often_read"]
 
 Ints = NDArray[np.int64]
 
@@ -87,6 +87,30 @@ class RowArrays:
         return family.joined()
 
 
+def keep_often_read(prefixes: Path, family: Family, rows: Ints) -> None:
+    """Put some rows of a family, of which all is at hand, into the file of those that are read often.
+
+    Raises OSError when it cannot be written.
+    """
+    if not rows.size:
+        return
+    measured = {tensor.name for tensor in family.measured}
+    tensors = [*family.measured, *(tensor for tensor in family.tensors if tensor.name not in measured)]
+    parts = {tensor.name: np.asarray(tensor.samples[rows], np.float32) for tensor in tensors}
+    parts |= {f"{name} projected": np.asarray(values[rows]) for name, values in family.projections.items()}
+    sizes = {name: values.shape[1] for name, values in parts.items() if values.shape[1]}
+    path, ids = _often(prefixes), family.model_ids[rows]
+    contents = family.content_keys[rows].view(np.uint64).reshape(-1, 2)
+    order = np.argsort(ids, kind="stable")
+    there = [*(stored_layout(path) or {}).items()] == [*sizes.items()]
+    told = Vectors(ids[order], contents[order], np.concatenate([*parts.values()], axis=1)[order])
+    (append_vectors if there else write_vectors)(path, sizes, told)
+
+
+def _often(prefixes: Path) -> Path:
+    return prefixes.with_suffix(".often.vectors")
+
+
 class OftenRead:
     """Fills rows of arrays, of those that are read `often` from a file of their own: who comes is compared with each
     model in eight bits, and each lies in another row group of another shard.
@@ -103,7 +127,7 @@ class OftenRead:
         tables: Callable[[Sequence[int]], list[Any]],
     ) -> None:
         """n `contents` of 2 words, n `often`; `tables` gives the columns SAMPLED of models, and may of others."""
-        self._path = prefixes.with_suffix(".often.vectors")
+        self._path = _often(prefixes)
         self._arrays, self._contents, self._often, self._tables = arrays, contents, often, tables
         self._places = np.full(len(often), -1)
         rows = np.flatnonzero(often)
