@@ -21,7 +21,7 @@ from indexer.family import Family, content_keys
 from indexer.row_arrays import OftenRead, RowArrays, keep_often_read
 from indexer.unread import Unread
 from store.dtypes import DTYPES
-from store.vectors import Vectors, append_vectors, mapped_vectors, write_vectors
+from store.vectors import Vectors, append_vectors, has_layout, mapped_vectors, write_vectors
 
 __all__ = ["keep_prefixes", "read_by_row"]
 
@@ -45,7 +45,7 @@ def keep_prefixes(folder: Path, family: Family) -> None:
     if missing.size:
         some = family.take(missing)
         values = np.concatenate([some.prefix.astype(np.float32, copy=False), packed(some, family)], axis=1)
-        (write_vectors if known is None else append_vectors)(
+        (append_vectors if has_layout(path, layout) else write_vectors)(
             path, layout, Vectors(some.model_ids, _contents(some), values)
         )
         keep_often_read(path, family, missing[short_rows(family)[missing]])

@@ -14,7 +14,7 @@ from indexer.family import Family
 from indexer.gathered import scatter
 from indexer.samples import Samples
 from indexer.unread import Rows, Unread, room
-from store.vectors import Vectors, append_vectors, mapped_vectors, stored_layout, write_vectors
+from store.vectors import Vectors, append_vectors, has_layout, mapped_vectors, write_vectors
 
 __all__ = ["OftenRead", "RowArrays", "keep_often_read"]
 
@@ -102,9 +102,8 @@ def keep_often_read(prefixes: Path, family: Family, rows: Ints) -> None:
     path, ids = _often(prefixes), family.model_ids[rows]
     contents = family.content_keys[rows].view(np.uint64).reshape(-1, 2)
     order = np.argsort(ids, kind="stable")
-    there = [*(stored_layout(path) or {}).items()] == [*sizes.items()]
     told = Vectors(ids[order], contents[order], np.concatenate([*parts.values()], axis=1)[order])
-    (append_vectors if there else write_vectors)(path, sizes, told)
+    (append_vectors if has_layout(path, sizes) else write_vectors)(path, sizes, told)
 
 
 def _often(prefixes: Path) -> Path:
@@ -136,7 +135,6 @@ class OftenRead:
         self._values = np.empty((0, 0), np.float32) if found is None else found[0]
         if found is not None:
             self._places[rows] = found[1]
-        self._there = found is not None
 
     def __call__(self, rows: Ints) -> Ints:
         """Fill some rows; returns those that were filled. Raises OSError when the file cannot be written."""
@@ -150,6 +148,6 @@ class OftenRead:
         new = rest[self._often[rest]]
         if new.size:
             told = Vectors(ids[new], self._contents[new], self._arrays.whole(new))
-            (append_vectors if self._there else write_vectors)(self._path, self._arrays.sizes, told)
-            self._there = True
+            there = has_layout(self._path, self._arrays.sizes)
+            (append_vectors if there else write_vectors)(self._path, self._arrays.sizes, told)
         return np.concatenate([kept, filled])

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Vectors",
     "append_vectors",
+    "has_layout",
     "mapped_vectors",
     "placed_vectors",
     "read_vectors",
@@ -80,6 +81,16 @@ def stored_layout(path: Path) -> dict[str, int] | None:
         return layout
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def has_layout(path: Path, layout: Mapping[str, int]) -> bool:
+    """Is there a file whose records are of this layout, so that others can be added?"""
+    head = _head(layout)
+    try:
+        with path.open("rb") as file:
+            return file.read(len(head)) == head
+    except OSError:
+        return False
 
 
 def read_vectors(

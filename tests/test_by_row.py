@@ -175,6 +175,24 @@ def test_who_comes_later_is_added(graph: Path, tmp_path: Path) -> None:
         check_same(found, read(ids))
 
 
+def test_two_trees_share_a_file(graph: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "graph"
+    shutil.copytree(graph, mine)
+    for path in (mine / "shortlist").glob("*.*.vectors"):
+        path.unlink()
+    with reader(mine) as (read, ids):
+        whole = read(ids)
+        for some in (ids[::2], ids[1::2]):
+            read.keep_prefixes(read(some))
+    (path,) = [path for path in (mine / "shortlist").glob("*.vectors") if path.stem.count(".")]
+    before = path.read_bytes()
+    with reader(mine) as (read, ids):
+        found = read.by_row(ids)
+        assert found.samples.by_row
+        check_same(found, whole)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("harm", ["gone", "head", "cut"])
 def test_a_file_that_is_no_use(graph: Path, tmp_path: Path, harm: str) -> None:
     """All is read then, or what is missing in it."""
