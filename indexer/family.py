@@ -229,6 +229,9 @@ class Family:
         """For another process: each sample once, and nothing that can be worked out again."""
         bare = self._with(Samples(np.zeros((len(self), 0), np.float32)), lambda samples: samples)
         told = {field.name: getattr(bare, field.name) for field in fields(bare)}
+        if self.kept_prefix is not None:
+            # Of an array that others share, and a file may hold, what is its own.
+            told["kept_prefix"] = self.prefix, np.arange(len(self))
         return {**told, "samples": self.samples, "starts": self.starts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -24,10 +24,6 @@ class KeptAnswers:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, beside: AnswerStore) -> None:
         self._connection, self._beside = connection, beside
-        # Older graphs hold all of them.
-        for some in all_but(connection, _WITH_EDGES):
-            beside.remember({}, some)
-        drop_all_but(connection, _WITH_EDGES)
         self._held = held_contents(connection)
         """Contents that something is kept of with the edges: few, as it is of whole trees."""
 
@@ -57,6 +53,10 @@ class KeptAnswers:
 def kept_answers(connection: duckdb.DuckDBPyConnection, graph: Path) -> Iterator[KeptAnswers]:
     """Those of a graph that is being written."""
     with AnswerStore(answers_path(graph), RECORD) as beside:
+        # Older graphs hold all of them.
+        for some in all_but(connection, _WITH_EDGES):
+            beside.remember({}, some)
+        drop_all_but(connection, _WITH_EDGES)
         yield KeptAnswers(connection, beside)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -22,8 +23,8 @@ __all__ = [
     "remember",
 ]
 
-_AT_ONCE = 100_000
-_CONTENTS = "(select unnest(?::varchar[]))"
+_AT_ONCE: Final = 100_000
+_CONTENTS: Final = "(select unnest(?::varchar[]))"
 
 
 def recall(

@@ -24,7 +24,6 @@ __all__ = [
     "has_layout",
     "mapped_vectors",
     "placed_vectors",
-    "read_vectors",
     "stored_layout",
     "write_vectors",
 ]
@@ -93,24 +92,14 @@ def has_layout(path: Path, layout: Mapping[str, int]) -> bool:
         return False
 
 
-def read_vectors(
-    path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64]
-) -> Vectors | None:
-    """The vectors of those models (ids in rising order, their contents n x 2) that the file holds, in that order; None
-    when there is no such file. `layout` is coordinates a tensor. Other and damaged records are passed over.
-    """
-    told = _told(path, layout, model_ids, contents)
-    if told is None:
-        return None
-    found, rows = told
-    return Vectors(found["id"][rows], found["content"][rows], found["vector"][rows])
-
-
 def placed_vectors(
     path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64], room: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-    """(n + room x D vectors, n: which of them the file holds), as `read_vectors`; others are zeros. So nobody who adds
-    some has to hold all of them twice. None when the file holds none of them: of its head, D may be what is damaged.
+    """(n + room x D vectors, n: which of them the file holds) of those models (ids in rising order, contents n x 2).
+
+    The others' are zeros. So nobody who adds some has to hold all of them twice. `layout` is coordinates a tensor;
+    other and damaged records are passed over. None when there is no such file, or it holds none of them: of its head, D
+    may be what is damaged.
     """
     told = _told(path, layout, model_ids, contents)
     if told is None or not told[1].size:

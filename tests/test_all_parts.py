@@ -17,8 +17,9 @@ from indexer.family import Family
 from indexer.parts import Known, known_models
 from indexer.solve import split
 from indexer.update import batched
-from store.vectors import read_vectors, stored_layout
+from store.vectors import stored_layout
 from tests.grown import family_of, grow, start
+from tests.stored_vectors import read_vectors
 from tests.weights import Weights
 
 

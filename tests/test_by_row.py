@@ -101,23 +101,33 @@ def test_another_process_gets_all_of_it(graph: Path) -> None:
         whole = read(ids)
         read.keep_prefixes(whole)
     with reader(graph) as (read, ids):
-        sent = pickle.loads(pickle.dumps(read.by_row(ids)))
+        family = read.by_row(ids)
+        sent, few = (pickle.loads(pickle.dumps(each)) for each in (family, family.take([3, 1])))
     assert not sent.samples.by_row
     check_same(sent, whole)
+    check_same(few, whole.take([3, 1]))
+    assert len(few.prefixes[0]) == 2, "and no more than is its own"
 
 
-def test_what_nobody_looks_at_is_not_read(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with reader(graph) as (read, ids):
-        read.keep_prefixes(read(ids))
-    asked: list[int] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The models whose samples are read, one after the other; none come that were not asked for."""
+    models: list[int] = []
     plain = ShardIndex.read
 
     def noted(self: ShardIndex, path: Path, columns: Sequence[str], wanted: Sequence[int], *more: Any) -> Any:
-        asked.extend(wanted if "samples" in columns else ())
+        models.extend(wanted if "samples" in columns else ())
         return plain(self, path, columns, wanted, *more)
 
     monkeypatch.setattr(ShardIndex, "read", noted)
     monkeypatch.setattr("store.shard_index._BESIDE", 0)
+    return models
+
+
+def test_what_nobody_looks_at_is_not_read(graph: Path, asked: list[int]) -> None:
+    with reader(graph) as (read, ids):
+        read.keep_prefixes(read(ids))
+    asked.clear()
     with reader(graph) as (read, ids):
         family = read.by_row(ids)
         assert len(asked) == 1, "one model tells how large sketches are"
@@ -129,22 +139,13 @@ def test_what_nobody_looks_at_is_not_read(graph: Path, monkeypatch: pytest.Monke
         assert len(asked) == 3
 
 
-def test_what_each_update_looks_at_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_each_update_looks_at_is_read_once(tmp_path: Path, asked: list[int]) -> None:
     models = _models()
     for i in (5, 9, 12):
         models[f"m{i:02}"] = {name: w.astype(ml_dtypes.float8_e4m3fn) for name, w in models[f"m{i:02}"].items()}
     for name, weights in models.items():
         save(tmp_path / "source" / name, weights)
     index(tmp_path / "source", tmp_path / "graph")
-    asked: list[int] = []
-    plain = ShardIndex.read
-
-    def noted(self: ShardIndex, path: Path, columns: Sequence[str], wanted: Sequence[int], *more: Any) -> Any:
-        asked.extend(wanted if "samples" in columns else ())
-        return plain(self, path, columns, wanted, *more)
-
-    monkeypatch.setattr(ShardIndex, "read", noted)
-    monkeypatch.setattr("store.shard_index._BESIDE", 0)
     with reader(tmp_path / "graph") as (read, ids):
         whole = read(ids)
         short = np.flatnonzero(short_rows(whole))

@@ -13,8 +13,9 @@ from indexer.finders import SLACK, Bounds, Finder, Flat, Inverted, apart, enteri
 from indexer.large_measured import measure_large
 from indexer.solve import solve_component
 from indexer.vicinity import MOST
-from store.vectors import Vectors, read_vectors, write_vectors
+from store.vectors import Vectors, write_vectors
 from tests.grown import family_of
+from tests.stored_vectors import read_vectors
 from tests.test_large import crowd
 
 Array = np.ndarray

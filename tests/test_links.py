@@ -12,7 +12,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from indexer.links import pieces
-from store.vectors import Vectors, append_vectors, placed_vectors, read_vectors, stored_layout, write_vectors
+from store.vectors import Vectors, append_vectors, placed_vectors, stored_layout, write_vectors
+from tests.stored_vectors import read_vectors
 
 LAYOUT = {"b.weight": 3, "a.weight": 2}
 
