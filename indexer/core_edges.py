@@ -38,10 +38,15 @@ def core_edges(
     children = np.flatnonzero(ancestry.parent >= 0) if children is None else children
     around = _around(squared, ancestry, roots_above(ancestry.parent)[children], children)
     total = float(family.elements.sum())
+
+    def telling(child: int) -> bytes:
+        parent = int(ancestry.parent[child])
+        return memo.answer("told", contents[child], [contents[parent]], lambda: _told(family, parent, child))
+
+    memo.ahead(children.tolist(), lambda some: [telling(child) for child in some])
     for at, child in enumerate(children.tolist()):
         parent, runner_up = int(ancestry.parent[child]), int(ancestry.runner_up[child])
-        telling = memo.answer("told", contents[child], [contents[parent]], lambda: _told(family, parent, child))  # noqa: B023
-        relation, *told = json.loads(telling)
+        relation, *told = json.loads(telling(child))
         if ids[child] in family.quantized and ids[parent] not in family.quantized:
             # On uneven lattices, which weights do not show: the file says what was done to them.
             relation = "quantized"

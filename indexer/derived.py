@@ -122,9 +122,16 @@ def find_derived(
         told = none.told(rows, count) if none is not None else np.zeros(len(rows), bool)
         left = asked[~told[asked]]
         memo.want(family.content_hashes[b] for b in left.tolist())
+
+        def source_of(b: int, copy: _Copy) -> tuple[int, str] | None:
+            return copy.source(rows[b][rows[b] >= 0].tolist(), count)  # noqa: B023
+
+        memo.ahead(
+            [b for b in left.tolist() if b not in copies],
+            lambda some: [source_of(b, _Copy(family, b, memo)) for b in some],
+        )
         for b in left.tolist():
-            copy = copies.setdefault(b, _Copy(family, b, memo))
-            source = copy.source(rows[b][rows[b] >= 0].tolist(), count)
+            source = source_of(b, copies.setdefault(b, _Copy(family, b, memo)))
             if source is not None and not _leads_to(found, source[0], b):
                 found[b] = source
             told[b] = source is None

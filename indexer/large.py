@@ -13,6 +13,7 @@ distances from a sample, the members whose content hashes come first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Final, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ from indexer.cues import log_odds
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, finder_of
+from indexer.forks import in_turns
 from indexer.head_start import edge_margins, valley
 from indexer.kept_lists import FRESH, Kept
 from indexer.mdst import minimum_directed_spanning_forest
@@ -118,7 +120,7 @@ def _above(family: Family, vectors: NDArray[np.float32], root: int, memo: Memo) 
     reach[fresh] = squared_distances(family, np.full(fresh.size, root), fresh)[0]
     reach[root] = 0.0
     records = np.zeros(n, kind)
-    listed(family, finder, vectors, records, known, Bounds(reach, root))
+    listed(family, finder, vectors, records, known, Bounds(reach, root), memo.processes)
     records["reach"] = reach
     kept.write(family, records)
     return nearest_of(records, PARENTS)
@@ -207,10 +209,17 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
     told = answered.digests(*lists_of(around))
     known, costs = answered.known("parents", told, np.dtype((np.float64, around.shape[1:])))
     asked = [v for v in np.flatnonzero(~known).tolist() if v != root]
-    for first in range(0, len(asked), _CHUNK):
-        some = {v: around[v][around[v] >= 0] for v in asked[first : first + _CHUNK]}
-        for (v, rows), squared in zip(some.items(), _blocks(family, some.values()), strict=True):
-            costs[v, : len(rows)] = _costs(squared)[:, 1] + prior.ranks(v, rows, squared[:, 1])
+
+    def into(some: list[int]) -> Floats:
+        found = costs[some]
+        for first in range(0, len(some), _CHUNK):
+            chunk = {v: around[v][around[v] >= 0] for v in some[first : first + _CHUNK]}
+            for at, (v, rows), squared in zip(count(first), chunk.items(), _blocks(family, chunk.values())):
+                found[at, : len(rows)] = _costs(squared)[:, 1] + prior.ranks(v, rows, squared[:, 1])
+        return found
+
+    for some, found in in_turns(asked, memo.processes, into):
+        costs[some] = found
     answered.keep("parents", told, costs)
     # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
     costs[:, 0] = np.where(np.isfinite(costs[:, 0]), costs[:, 0], FAR)

@@ -70,7 +70,7 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
         memo.want(tree.content_hashes[row] for row in some.tolist())
         known["precision"][fresh] = tree.samples.take(fresh).precisions()
         tree.note_precision(known["precision"].copy())
-    records = _records(tree, finder, vectors, kind, known)
+    records = _records(tree, finder, vectors, kind, known, memo.processes)
     kept.write(tree, records)
     near = nearest_of(records, LISTED)
     held = near >= 0
@@ -90,11 +90,16 @@ def between(family: Family) -> Callable[[Ints, Ints], Floats]:
 
 
 def _records(
-    tree: Family, finder: Finder, vectors: NDArray[np.float32], kind: np.dtype[np.void], known: Records | None
+    tree: Family,
+    finder: Finder,
+    vectors: NDArray[np.float32],
+    kind: np.dtype[np.void],
+    known: Records | None,
+    threads: int,
 ) -> Records:
     """The list of each model with what is measured of its pairs."""
     records = np.zeros(len(tree), kind)
-    rows, places = listed(tree, finder, vectors, records, known)
+    rows, places = listed(tree, finder, vectors, records, known, threads=threads)
     records["precision"] = tree.precision
     near = nearest_of(records[rows], LISTED)
     places = places[:, : near.shape[1]]

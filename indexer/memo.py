@@ -6,13 +6,14 @@ with a memory equals one without. Of each model (by its content) and kind of que
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from indexer.forks import gains, in_fork, in_turns
 from store.answers import Answers
 
 __all__ = ["NOTHING", "RECORD", "SOLVER_VERSION", "Fetched", "Memo"]
@@ -40,7 +41,7 @@ class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
     def want(self, contents: Iterable[str]) -> None:
         """Fetch what is known of these."""
         new = sorted(set(contents) - self._asked)
-        if new:
+        if new and not in_fork():
             self._asked.update(new)
             self.held.update(self._fetch(new))
 
@@ -58,11 +59,14 @@ class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
 class Memo:
     """`stored` is (content, kind) -> (digest, answer); without it nothing is known.
 
-    `among` says of which tensors all questions are: those that a component's models have.
+    `among` says of which tensors all questions are: those that a component's models have. Where many are asked, so many
+    `processes` do.
     """
 
-    def __init__(self, stored: Answers | None = None, among: str = "") -> None:
+    def __init__(self, stored: Answers | None = None, among: str = "", processes: int = 1) -> None:
         self._stored: Answers = {} if stored is None else stored
+        self.processes = processes
+        self._ahead: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._asked = blake3(f"{SOLVER_VERSION}\n{among}".encode()).digest(16)
         self.used: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         """All questions that were asked, with their answers: what is worth keeping."""
@@ -82,11 +86,32 @@ class Memo:
         if isinstance(self._stored, Fetched):
             self._stored.want(contents)
 
+    def ahead(self, rows: Sequence[int], ask: Callable[[list[int]], object]) -> None:
+        """Have some processes put the questions that `ask` puts about some rows: whoever puts them again, finds them
+        answered. Does nothing where that gains nothing."""
+        if not gains(len(rows), self.processes):
+            return
+
+        def answers(some: list[int]) -> dict[tuple[str, str], tuple[bytes, bytes]]:
+            before = self.used
+            self.used = {}
+            try:
+                ask(some)
+                return self.used
+            finally:
+                self.used = before
+
+        for _, found in in_turns(rows, self.processes, answers):
+            self._ahead.update(found)
+
+    def _known(self, key: tuple[str, str]) -> tuple[bytes, bytes] | None:
+        return self._ahead[key] if key in self._ahead else self._stored.get(key)
+
     def look(self, kind: str, content: str, inputs: Iterable[str] | bytes) -> tuple[bytes, bytes | None]:
         """(digest of a question about a model, the answer if it is known from the same inputs)."""
         told = inputs if isinstance(inputs, bytes) else "\n".join(inputs).encode()
         digest = blake3(b"\n".join((self._asked, kind.encode(), content.encode(), told))).digest(16)
-        known = self._stored.get((content, kind))
+        known = self._known((content, kind))
         if known is None or known[0] != digest:
             return digest, None
         self.used[content, kind] = known
@@ -99,7 +124,7 @@ class Memo:
 
     def held(self, kind: str, content: str) -> memoryview:
         """What `hold` noted last, of these tensors and this version; nothing where it noted nothing."""
-        answer = memoryview(self._stored.get((content, kind), NOTHING)[1])
+        answer = memoryview((self._known((content, kind)) or NOTHING)[1])
         return answer[16:] if answer[:16] == self._asked else answer[:0]
 
     def hold(self, kind: str, content: str, told: bytes) -> None:
@@ -108,8 +133,9 @@ class Memo:
 
     def hold_on(self, kind: str, content: str) -> None:
         """Note again what `hold` noted last, if it did: it was not asked, but holds."""
-        if (content, kind) in self._stored:
-            self.used[content, kind] = self._stored[content, kind]
+        known = self._known((content, kind))
+        if known is not None:
+            self.used[content, kind] = known
 
     def items(self, kind: str, content: str, size: int = 0) -> dict[bytes, bytes]:
         """What `keep_items` noted, of these tensors and this version: 16 bytes -> `size` bytes each."""

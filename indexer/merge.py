@@ -95,8 +95,14 @@ class _Asked:
     def depending(self, which: NDArray[np.bool_]) -> dict[int, Relatives]:
         """Those of these rows whose candidates may explain them."""
         told, known, answers = self._told("depends", self._every.rows, which)
-        for row in self._unknown(which & ~known):
-            answers[row] = _depends(self._every.family, self._every.of(row), self._memo)
+
+        def holds(row: int) -> bool:
+            return _depends(self._every.family, self._every.of(row), self._memo)
+
+        rows = self._unknown(which & ~known)
+        self._memo.ahead(rows, lambda some: [holds(row) for row in some])
+        for row in rows:
+            answers[row] = holds(row)
         self._keep("depends", told, answers, which)
         return {row: self._every.of(row) for row in np.flatnonzero(which & answers).tolist()}
 
@@ -110,11 +116,13 @@ class _Asked:
         kind = f"curved {again}".strip()
         # The nearest has a say in units, also where it is barred.
         told, known, _ = self._told(kind, np.column_stack([kept, self._every.nearest]), which)
-        found = {}
-        for row in self._unknown(which & ~known):
-            merge = _curved(self._every.family, self._every.of(row), barred, self._memo, again)
-            if merge is not None:
-                found[row] = merge
+
+        def merged(row: int) -> Combination | None:
+            return _curved(self._every.family, self._every.of(row), barred, self._memo, again)
+
+        asked = self._unknown(which & ~known)
+        self._memo.ahead(asked, lambda some: [merged(row) for row in some])
+        found = {row: merge for row in asked if (merge := merged(row)) is not None}
         none = which.copy()
         none[list(found)] = False
         self._keep(kind, told, np.zeros(len(rows), bool), none)

@@ -28,7 +28,7 @@ class Reader:
     """Model ids -> their family, by name; what was read last is not read again."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, threads: int = 1) -> None:
-        """So many `threads` read what `by_row` looks at."""
+        """So many `threads` read."""
         self._connection, self._graph, self._architecture = connection, graph, architecture
         self._threads = threads
         self._models: list[LiveModel] = []
@@ -92,14 +92,14 @@ class Reader:
 
     def _load(self, ids: Sequence[int]) -> Family:
         models = self._models = live_models(self._connection, self._architecture, ids)
-        return load_family(self._connection, self._graph, self._architecture, models)
+        return load_family(self._connection, self._graph, self._architecture, models, self._threads)
 
 
 def load_family(
-    connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel]
+    connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel], threads: int = 1
 ) -> Family:
-    """The family of these models, with what their sketches say."""
-    tables = read_sketches(graph, models, COLUMNS)
+    """The family of these models, with what their sketches say, which so many threads read."""
+    tables = read_sketches(graph, models, COLUMNS, threads)
     return _family(architecture, architecture_roles(connection, architecture), models, tables)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.family import Family
+from indexer.forks import in_fork
 from indexer.gathered import scatter
 from indexer.samples import Samples
 from indexer.unread import Rows, Unread, room
@@ -146,7 +147,7 @@ class OftenRead:
         ids = self._arrays.model_ids
         filled = self._arrays.fill(self._tables(ids[rest].tolist()))
         new = rest[self._often[rest]]
-        if new.size:
+        if new.size and not in_fork():
             told = Vectors(ids[new], self._contents[new], self._arrays.whole(new))
             there = has_layout(self._path, self._arrays.sizes)
             (append_vectors if there else write_vectors)(self._path, self._arrays.sizes, told)

@@ -101,7 +101,7 @@ def solve_component(
     """
     family = family.alone()
     held = [f"{t.name} {t.shape} {t.samples.shape[1]}" for t in family.tensors]
-    memo = Memo(stored, "\n".join([*held, str(family.samples.held.dtype)]))
+    memo = Memo(stored, "\n".join([*held, str(family.samples.held.dtype)]), threads)
     equal = Copies(family, metadata)
     copies = equal.by_original()
     originals = np.array(list(copies), np.int64)

@@ -160,7 +160,8 @@ def _update_architecture(
     path = vectors_path(writer.folder.path, architecture)
     placed = Placed(gone, stale_roots(c), lambda some: stored_links(c, some), lambda some: stored_paths(c, some))
     paper = chosen["mode"] == "paper"
-    parts = None if everything or paper else touched_parts(path, known, placed, read)
+    with threadpool_limits(workers.count, "blas"):
+        parts = None if everything or paper else touched_parts(path, known, placed, read)
     at_once = how_many(known.ids.tolist() if parts is None else [i for part in parts for i in part], read)
     if parts is None:
         with threadpool_limits(workers.count, "blas"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -72,13 +73,14 @@ def listed(
     records: Records,
     kept: Records | None,
     bounds: Bounds | None = None,
+    threads: int = 1,
 ) -> tuple[Ints, Ints]:
     """Fill the lists of n `records`, from those that were `kept` where they hold; (the r rows where they do not, r x
     width: which places those in their lists had in what was kept, -1 for who was in none).
 
     A list loses who goes, and then all are searched for it; and who comes enters it that is nearer than its last by
     coordinates. With `bounds` it is of possible parents: a popular model's own children crowd any list of its nearest,
-    but they lie beyond it.
+    but they lie beyond it. So many `threads` search.
     """
     n, width = len(vectors), records["near"].shape[1]
     size = max(1, min(_BLOCK, _BLOCK * _VECTORS // n))
@@ -93,7 +95,9 @@ def listed(
             lost[pairs[0]] = True
         rows = np.flatnonzero(lost)
     blocks = [rows[first : first + size] for first in range(0, rows.size, size)]
-    nearest = [finder.nearest(block, width, bounds) for block in blocks]
+    # Products of matrices and what is compared of them let others run.
+    with ThreadPoolExecutor(threads) as pool:
+        nearest = list(pool.map(lambda block: finder.nearest(block, width, bounds), blocks))
     if kept is not None:
         changed = np.append(rows, gained)
         _look_ahead(family, kept, changed, [found.reshape(-1) for found, _ in nearest])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from indexer.family import Family
+from indexer.forks import end_with_parent
 from indexer.metadata import Metadata
-from indexer.solve import Component, solve_component
+from indexer.solve import Component, is_large, solve_component
 from store.answers import Answers
 from store.errors import StopError
 from store.progress import Progress
@@ -115,7 +115,7 @@ def _serve(connection: Connection) -> None:
     # Ctrl-C is for the one that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     while True:
         try:
             tasks: list[Task] = connection.recv()
@@ -130,13 +130,6 @@ def _serve(connection: Connection) -> None:
         connection.send(answer)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def solve_all(tasks: Sequence[Task], workers: Workers, progress: Progress) -> list[Component]:
     """The components of the tasks, in their order. Raises StopError when a process is killed."""
     found: dict[int, Component] = {}
@@ -148,13 +141,21 @@ def solve_all(tasks: Sequence[Task], workers: Workers, progress: Progress) -> li
 
 def _solved(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, Component]]:
     """(place, component) of each, largest first, as they are done."""
+    work = [len(task.rows) * (_REMEMBERED if task.stored else 1.0) * (len(task.rows) > 1) for task in tasks]
     order = sorted(range(len(tasks)), key=lambda at: -len(tasks[at].rows))
-    work = [len(task.rows) * (_REMEMBERED if task.stored else 1.0) for task in tasks if len(task.rows) > 1]
-    if workers.count < 2 or sum(work) - max(work, default=0.0) < LEAST:
-        for at in order:
-            yield at, tasks[at].solve(workers.count)
+    left = sum(work)
+    # What would be the last to end is done by all, and so are the few that others are not worth.
+    while order:
+        at = order[0]
+        last = is_large(len(tasks[at].rows)) and work[at] * workers.count > left
+        if workers.count > 1 and left - work[at] >= LEAST and not last:
+            break
+        del order[0]
+        left -= work[at]
+        yield at, tasks[at].solve(workers.count)
+    if not order:
         return
-    batches = _batches(tasks, order, sum(len(task.rows) for task in tasks) // (8 * workers.count))
+    batches = _batches(tasks, order, sum(len(tasks[at].rows) for at in order) // (8 * workers.count))
     workers.start()
     idle, busy = list(workers.started), dict[Connection, list[int]]()
     while True:

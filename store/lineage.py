@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -92,13 +93,15 @@ def architecture_roles(connection: duckdb.DuckDBPyConnection, architecture: str)
     )
 
 
-def read_sketches(graph: Path, models: Iterable[LiveModel], columns: Sequence[str]) -> list[Any]:
-    """An Arrow table a shard, of these columns of the sketches of these models. Raises StopError when a shard is
-    missing or damaged."""
+def read_sketches(graph: Path, models: Iterable[LiveModel], columns: Sequence[str], threads: int = 1) -> list[Any]:
+    """An Arrow table a shard, of these columns of the sketches of these models, which so many threads read. Raises
+    StopError when a shard is missing or damaged."""
     by_shard: dict[str, list[int]] = defaultdict(list)
     for model in models:
         by_shard[model.shard].append(model.model_id)
-    return [read_columns(graph / shard, columns, ids) for shard, ids in sorted(by_shard.items())]
+    # Most of it is decompression, which lets others run.
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda shard: read_columns(graph / shard, columns, by_shard[shard]), sorted(by_shard)))
 
 
 def write_inferred(connection: duckdb.DuckDBPyConnection, run_id: int, inferred: Sequence[Inferred]) -> None:

@@ -17,6 +17,18 @@ __all__ = ["LOCK", "is_held", "lock"]
 LOCK: Final = "LOCK"
 _PATIENCE: Final = 0.25
 """Seconds that a writer tries for: `is_held` has the lock for an instant, and no run may fail for that."""
+_held: Final[set[int]] = set()
+"""Handles of the locks that this process has."""
+
+
+def _let_go() -> None:
+    """In a process that was forked from this one: the lock is not its own, and would be held until both are gone."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -31,11 +43,13 @@ def lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StopError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
+        _held.add(handle)
         _take(folder, handle)
         # Of one length, so that it takes no space that a full disk has not got.
         os.pwrite(handle, f"{os.getpid():<31}\n".encode(), 0)
         yield
     finally:
+        _held.discard(handle)
         os.close(handle)
 
 

@@ -17,7 +17,7 @@ from store.shards import as_now, check_columns
 
 __all__ = ["ShardIndex"]
 
-_BESIDE: Final = 8
+_BESIDE: Final = 4
 """Times as many models as were asked for that may come with them."""
 
 
