@@ -195,6 +195,7 @@ def _command(job: Job, progress: SilentProgress) -> Outcome:
         complete=True,
         progress=progress,
         clock=lambda: datetime.now(UTC),
+        processes=2,
     )
     return Outcome(0, "")
 

@@ -17,6 +17,8 @@ _LIMITS: Final = {
     "indexer.large.SAMPLE": 8,
     "indexer.large.ROOTS": 3,
     "indexer.large.POOL": 12,
+    # Where there are processes, they are forked for a few models.
+    "indexer.forks.LEAST": 3,
 }
 
 
