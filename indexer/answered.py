@@ -26,7 +26,7 @@ class Answered:
     """What is known of a family's n models."""
 
     def __init__(self, family: Family, memo: Memo) -> None:
-        self._memo = memo
+        self.memo = memo
         self._keys = np.ascontiguousarray(family.content_keys).view(np.uint64).reshape(-1, 2)
         self._content = min(family.content_hashes)
         """Of the model that records are kept with."""
@@ -41,7 +41,7 @@ class Answered:
         n = len(self._keys)
         answers, there = np.zeros(n, row), np.zeros(n, bool)
         record = _record(row)
-        held = self._memo.held(f"{RECORD}{kind} {record.itemsize}", self._content)
+        held = self.memo.held(f"{RECORD}{kind} {record.itemsize}", self._content)
         if not held or len(held) % record.itemsize:
             return there, answers
         records = np.frombuffer(held, record)
@@ -57,7 +57,7 @@ class Answered:
         rows = np.arange(len(told)) if which is None else np.flatnonzero(which)
         records = np.empty(len(rows), _record(answers.dtype, answers.shape[1:]))
         records["key"], records["told"], records["answer"] = self._keys[rows], told[rows], answers[rows]
-        self._memo.hold(f"{RECORD}{kind} {records.itemsize}", self._content, records.tobytes())
+        self.memo.hold(f"{RECORD}{kind} {records.itemsize}", self._content, records.tobytes())
 
 
 def digests(keys: Words, starts: Ints, rows: Ints, told: bytes = b"") -> Words:

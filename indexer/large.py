@@ -91,23 +91,25 @@ def recover_large(
     prior: LocalPrior,
     memo: Memo,
     weights: Floats = WEIGHTS,
-) -> Ancestry:
-    """Parents, confidences and runners-up of n models; `near` is n x k, the nearest of each, -1 where there are fewer.
+) -> tuple[Ancestry, int, Floats]:
+    """(Parents, confidences and runners-up of n models; the likeliest root; n squared distances from it). `near` is
+    n x k, the nearest of each, -1 where there are fewer.
 
     `vectors` are `indexer.vicinity.coordinates`.
     """
     n = len(family)
     if n == 1:
-        return alone()
+        return alone(), 0, np.zeros(1)
     roots, posterior = _roots(family, vectors, near, cues, prior, memo, weights)
     root = int(roots[np.argmax(posterior)])
-    edges = _edges(family, root, _above(family, vectors, root, memo), near[:, :NEAREST], prior, memo)
+    above, reach = _above(family, vectors, root, memo)
+    edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
     parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
-    return told_by_chances(edges, parent, root, roots, posterior)
+    return told_by_chances(edges, parent, root, roots, posterior), root, reach
 
 
-def _above(family: Family, vectors: NDArray[np.float32], root: int, memo: Memo) -> Ints:
-    """n x PARENTS: of each model, the nearest of those that may be its parents."""
+def _above(family: Family, vectors: NDArray[np.float32], root: int, memo: Memo) -> tuple[Ints, Floats]:
+    """(n x PARENTS: of each model, the nearest of those that may be its parents; n squared distances from the root)."""
     n = len(family)
     kind = row_of(n, PARENTS, ("reach", "<f8"))
     # Who may be a parent follows from the root, and coordinates from whom all are seen.
@@ -123,7 +125,7 @@ def _above(family: Family, vectors: NDArray[np.float32], root: int, memo: Memo) 
     listed(family, finder, vectors, records, known, Bounds(reach, root), memo.processes)
     records["reach"] = reach
     kept.write(family, records)
-    return nearest_of(records, PARENTS)
+    return nearest_of(records, PARENTS), reach
 
 
 def _roots(

@@ -70,7 +70,7 @@ def recover_large_core(
     # Megabytes a thousand models: they are copied once, if at all.
     of_trained = measured.vectors if len(plain) == len(tree) else measured.vectors[rows[plain]]
     prior = _Prior(trained, None if weighing is None else weighing.of_core().take(plain))
-    inner = recover_large(
+    inner, root, reach = recover_large(
         trained,
         of_trained,
         among,
@@ -93,6 +93,8 @@ def recover_large_core(
             ):
                 tuned[child] = above[0]
     ancestry = place_merges(len(rows), plain, inner, merges, tuned)
+    # What edges are told from is how far their ends lie from the root, which is known.
+    squared = squared.with_values(np.full(len(plain), plain[root]), plain, reach)
     return LargeCore(family, squared, merges, cues), ancestry
 
 

@@ -35,28 +35,31 @@ def join(
     new: NDArray[np.int64],
     related: Related,
     sizes: Sequence[int] | None = None,
+    rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """n labels after the models at the places `new` joined the components that hold a relative of them.
 
     `vectors` is n x D (`indexer.shortlist.thinned`), `labels` n: equal for models of one component, and for each new
     model one of its own. Joined components have the least of their labels. With `sizes`, how many coordinates are of
-    each tensor, pairs that are `indexer.components.sure` are not asked of.
+    each tensor, pairs that are `indexer.components.sure` are not asked of. With `rows`, rising, the n vectors are these
+    of more.
     """
     labels = labels.copy()
+    rows = np.arange(len(labels)) if rows is None else rows
 
     def told(a: NDArray[np.int64], b: NDArray[np.int64], likeness: NDArray[np.float64]) -> NDArray[np.bool_]:
         holds = np.zeros(a.size, bool)
         if sizes is not None:
-            holds = sure(likeness, whole(vectors[a], sizes), whole(vectors[b], sizes))
+            holds = sure(likeness, whole(vectors[rows[a]], sizes), whole(vectors[rows[b]], sizes))
         if not holds.all():
             holds[~holds] = related(a[~holds], b[~holds])
         return holds
 
-    blocks = _Blocks(vectors, new)
-    a, b, likeness = _likeliest(vectors, blocks)
+    blocks = _Blocks(vectors, new, rows)
+    a, b, likeness = _likeliest(blocks)
     # Nearly all join the component of their likeliest relative, whose other members need not be looked at then.
     _merge(labels, a, b, told(a, b, likeness))
-    a, b, likeness = _elsewhere(vectors, labels, blocks)
+    a, b, likeness = _elsewhere(labels, blocks)
     most = 1
     while a.size:
         order = np.lexsort((b, -likeness, labels[b], a))
@@ -82,30 +85,40 @@ def _merge(labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
 class _Blocks:
     """Some of the new models at a time, and how like they are to all, m x n: made once if all of it can be held."""
 
-    def __init__(self, vectors: NDArray[np.float32], new: NDArray[np.int64]) -> None:
-        self.vectors = vectors
+    def __init__(self, vectors: NDArray[np.float32], new: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        self.vectors, self.rows = vectors, rows
         size = max(1, _HELD // max(1, len(vectors)))
         self.new = [new[first : first + size] for first in range(0, len(new), size)]
         self.held: NDArray[np.float32] | None = None
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         for block in self.new:
-            likeness = self.vectors[block] @ self.vectors.T if self.held is None else self.held
+            likeness = self._likeness(block) if self.held is None else self.held
             if len(self.new) == 1:
                 self.held = likeness
             yield block, likeness
 
+    def likely(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> Pairs:
+        """(a, b, likeness) of those of P pairs that are like enough."""
+        return likely(self.vectors, a, b, self.rows)
 
-def _likeliest(vectors: NDArray[np.float32], blocks: _Blocks) -> Pairs:
+    def _likeness(self, block: NDArray[np.int64]) -> NDArray[np.float32]:
+        told = self.vectors[self.rows[block]] @ self.vectors.T
+        # To leave a few out afterwards is sooner done than to copy all others.
+        return told if len(self.rows) == len(self.vectors) else told[:, self.rows]
+
+
+def _likeliest(blocks: _Blocks) -> Pairs:
     """Pairs of a new model and the model that it is most like, of those that are like enough. It only says what is
     asked first: what a product of matrices rounds makes no difference in the end."""
     if len(blocks.new) > 1:
-        return likely(vectors, *_indexed(vectors, np.concatenate(blocks.new)))
+        vectors = blocks.vectors if len(blocks.rows) == len(blocks.vectors) else blocks.vectors[blocks.rows]
+        return blocks.likely(*_indexed(vectors, np.concatenate(blocks.new)))
     found = [np.empty((2, 0), np.int64)]
     for block, likeness in blocks:
         other = _most(likeness, block)
         found.append(np.stack([block, other])[:, other >= 0])
-    return likely(vectors, *np.concatenate(found, axis=1))
+    return blocks.likely(*np.concatenate(found, axis=1))
 
 
 def _indexed(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -131,7 +144,7 @@ def _most(likeness: NDArray[np.float32], new: NDArray[np.int64]) -> NDArray[np.i
     return most
 
 
-def _elsewhere(vectors: NDArray[np.float32], labels: NDArray[np.int64], blocks: _Blocks) -> Pairs:
+def _elsewhere(labels: NDArray[np.int64], blocks: _Blocks) -> Pairs:
     """All pairs of a new model and one of another component that are like enough, and how like they are."""
     found = [np.empty((2, 0), np.int64)]
     for block, likeness in blocks:
@@ -139,7 +152,7 @@ def _elsewhere(vectors: NDArray[np.float32], labels: NDArray[np.int64], blocks: 
             to = np.flatnonzero(like >= LIKELY - ROUNDING)
             to = to[labels[to] != labels[at]]
             found.append(np.stack([np.full(to.size, at), to]))
-    return likely(vectors, *np.concatenate(found, axis=1))
+    return blocks.likely(*np.concatenate(found, axis=1))
 
 
 def pieces(members: Iterable[int], links: Iterable[tuple[int, int]]) -> list[set[int]]:

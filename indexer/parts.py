@@ -41,6 +41,8 @@ AT_ONCE: Final = 8_192
 """Models of which that are the samples, of 32,768 in float32 each: more than which no sketch has."""
 
 _FEW: Final = 64
+_SPREAD: Final = 1.25
+"""Times as many vectors that a newcomer may be compared with as there are models."""
 _NEW = -(1 << 62)
 _FALLEN = -(1 << 61)
 """Labels of components that have no root yet: this less the id of a member. Roots have ids, of either sign."""
@@ -226,9 +228,9 @@ def _neighbours(ids: Sequence[int], paths: Sequence[tuple[int, list[int]]]) -> l
     return [*pairs, *pairwise(tops)]
 
 
-def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32], list[int]] | None:
-    """(the vectors of all live models, how many of their coordinates are of each tensor), those of new ones made and
-    added to the file; None when the file is no use."""
+def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32], list[int], Ints] | None:
+    """(vectors, how many of their coordinates are of each tensor, n: which are those of the live models), those of new
+    ones made and added to the file; None when the file is no use."""
     layout = stored_layout(path)
     if layout is None:
         return None
@@ -248,13 +250,15 @@ def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32],
             return None
     values, places = found
     first, last = int(places[0]), int(places[-1]) + 1
-    # Ids rise, and so do their records, but for those that were damaged once: nothing is copied then.
-    in_place = last - first == len(places) and bool((np.diff(places) == 1).all())
-    return values[first:last] if in_place else values[places], list(layout.values())
+    # Ids rise, and so do their records, but for those that were damaged once. Where few of the file's models are gone,
+    # nothing is copied.
+    if (np.diff(places) > 0).all() and last - first <= _SPREAD * len(places):
+        return values[first:last], list(layout.values()), places - first
+    return values[places], list(layout.values()), np.arange(len(places))
 
 
 def _with_new(
-    known: Known, labels: Ints, new: Ints, vectors: NDArray[np.float32], sizes: Sequence[int], load: Load
+    known: Known, labels: Ints, new: Ints, vectors: NDArray[np.float32], sizes: Sequence[int], rows: Ints, load: Load
 ) -> Ints:
     labels = labels.copy()
     by_content: dict[bytes, int] = {}
@@ -263,4 +267,4 @@ def _with_new(
     equal = np.flatnonzero(np.isin(known.contents[:, 0], known.contents[new, 0]) & ~is_new)
     for at in [*equal.tolist(), *new.tolist()]:
         labels[at] = by_content.setdefault(known.contents[at].tobytes(), int(labels[at]))
-    return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load), sizes)
+    return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load), sizes, rows)

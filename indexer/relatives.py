@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from indexer.answered import Answered
+from indexer.beside import Listed, from_middle, from_nearest
 from indexer.combination import explained, units
 from indexer.family import Family
 from indexer.memo import Memo
@@ -115,26 +116,17 @@ def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64], m
     told = answered.digests(starts, columns, family.content_keys[central].tobytes())
     known, places = answered.known(_KIND, told, np.dtype((np.int32, (_NEAR + 2 * _ALONG + central.size,))))
     fresh = np.flatnonzero(~known)
-    if fresh.size:
-        places[fresh] = _places(squared, fresh, first, central)
+    listed = Listed(squared, fresh)
+    beside = np.stack(
+        [
+            from_nearest(family, squared, listed, first[fresh], answered.memo),
+            from_middle(family, squared, listed.columns, int(central[0]), answered.memo),
+        ]
+    )
+    places[fresh] = _chosen(fresh, first[fresh], listed.spans, listed.columns, listed.values, beside, central)
     answered.keep(_KIND, told, places)
     rows = np.where(places >= 0, columns[np.minimum(starts[:-1, None] + places, len(columns) - 1)], -1)
     return Candidates(family, rows[:, : max(2, family.samples.shape[1] // 8)], first)
-
-
-def _places(
-    squared: Sparse, rows: NDArray[np.int64], first: NDArray[np.int64], central: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """b x k: the candidates of some rows, as places in their lists. `first` are n, the nearest of each."""
-    starts, columns, values = squared.lists()
-    sizes = np.diff(starts)[rows]
-    spans = np.cumsum([0, *sizes])
-    at = np.arange(spans[-1]) - np.repeat(spans[:-1] - starts[rows], sizes)
-    row, columns, values = np.repeat(rows, sizes), columns[at], values[at]
-    # How far what is near lies from the nearest and from the middle.
-    ends = np.concatenate([first[row], np.full(row.size, central[0])]), np.concatenate([columns, columns])
-    beside = squared.with_pairs(*ends)[ends].reshape(2, -1)
-    return np.asarray(_chosen(rows, first[rows], spans, columns, values, beside, central))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -61,6 +61,15 @@ class Sparse:
         result._beside = keys, self._entries(keys // self._n, keys % self._n)
         return result
 
+    def with_values(self, a: NDArray[np.int64], b: NDArray[np.int64], values: NDArray[np.float64]) -> Sparse:
+        """The same with these entries, each of which is told once, at hand for who asks for single ones; rows stay as
+        they are."""
+        keys = np.minimum(a, b) * self._n + np.maximum(a, b)
+        order = np.argsort(keys)
+        result = copy(self)
+        result._beside = keys[order], values[order]
+        return result
+
     def known(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(columns in rising order, values) of what is at hand of a row, itself left out."""
         inside = slice(self._starts[row], self._starts[row + 1])

@@ -26,9 +26,13 @@ def test_likeliest_and_those_elsewhere_are_those_of_all_pairs(n: int, seed: int,
     likeness = np.where(a == b, -np.inf, products(vectors, a, b)).reshape(len(new), n)
     with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
         patch.setattr(links, "_HELD", held)
-        blocks = links._Blocks(vectors, new)
-        asked, other, like = links._likeliest(vectors, blocks)
-        elsewhere = links._elsewhere(vectors, labels, blocks)
+        # Among vectors of others, which are passed over.
+        rows = np.sort(rng.choice(n + n // 4, n, replace=False))
+        among = np.full((n + n // 4, 4), rng.choice([0.5, np.nan]), np.float32)
+        among[rows] = vectors
+        blocks = links._Blocks(among, new, rows)
+        asked, other, like = links._likeliest(blocks)
+        elsewhere = links._elsewhere(labels, blocks)
     best = np.nanmax(np.where(np.isnan(likeness), -np.inf, likeness), axis=1, initial=-np.inf)
     assert asked.tolist() == new[best >= LIKELY].tolist()
     assert like == pytest.approx(best[best >= LIKELY], abs=1e-6)
