@@ -131,9 +131,10 @@ class Memo:
         """Note what is worth having again, whatever else there is: it says itself what it holds for."""
         self.used[content, kind] = b"", self._asked + told
 
-    def hold_on(self, kind: str, content: str) -> None:
-        """Note again what `hold` noted last, if it did: it was not asked, but holds."""
-        known = self._known((content, kind))
+    def hold_on(self, kind: str, content: str, beside: str = "") -> None:
+        """Note again what `hold` noted last, if it did: it was not asked, but holds. If the answer of kind `beside` is
+        a new one, only what was noted with it."""
+        known = self._ahead.get((content, kind)) if (content, beside) in self._ahead else self._known((content, kind))
         if known is not None:
             self.used[content, kind] = known
 

@@ -173,7 +173,7 @@ def _curved(family: Family, near: Relatives, barred: set[int], memo: Memo, again
     if answer is None:
         answer = memo.keep(f"curved {again}".strip(), content, digest, compute())
     elif not again:
-        memo.hold_on(KIND, content)
+        memo.hold_on(KIND, content, "curved")
     return next(iter(_heard(answer, near.row, kept).values()), None)
 
 
