@@ -125,7 +125,9 @@ def all_relatives(family: Family, squared: Matrix, central: NDArray[np.int64], m
     )
     places[fresh] = _chosen(fresh, first[fresh], listed.spans, listed.columns, listed.values, beside, central)
     answered.keep(_KIND, told, places)
-    rows = np.where(places >= 0, columns[np.minimum(starts[:-1, None] + places, len(columns) - 1)], -1)
+    # One more than there are, as there may be none.
+    some = np.append(columns, -1)
+    rows = np.where(places >= 0, some[np.minimum(starts[:-1, None] + places, len(columns))], -1)
     return Candidates(family, rows[:, : max(2, family.samples.shape[1] // 8)], first)
 
 
