@@ -14,6 +14,8 @@ from blake3 import blake3
 from numba import njit
 from numpy.typing import NDArray
 
+from indexer.screen import lost_to_rounding, screened
+
 __all__ = [
     "SLACK",
     "Bounds",
@@ -23,7 +25,6 @@ __all__ = [
     "apart",
     "entering",
     "finder_of",
-    "lost_to_rounding",
     "nearest_among",
 ]
 
@@ -140,22 +141,22 @@ class Flat:
     def _likely(self, rows: Ints, k: int, bounds: Bounds | None, dtype: type[np.floating[Any]]) -> tuple[Ints, Ints]:
         """Pairs (place among the rows, other vector): all that can be among the k nearest."""
         every = np.arange(len(self._vectors)) if self._among is None else self._among
-        rounding = float(np.finfo(dtype).eps) / 2
         some = self._vectors[rows].astype(dtype, copy=False)
-        least, most = np.empty((2, len(rows), len(every)), dtype)
-        for first in range(0, len(every), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            part = self._vectors[block if self._among is None else every[block]].astype(dtype, copy=False)
-            least[:, block], most[:, block] = _between(some, part)
+        products, sizes = np.empty((len(rows), len(every)), dtype), np.empty(len(every), dtype)
+        # Of damaged weights squares may be too large for the dtype.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, len(every), _BLOCK):
+                block = slice(first, first + _BLOCK)
+                part = self._vectors[block if self._among is None else every[block]].astype(dtype, copy=False)
+                products[:, block] = some @ part.T
+                sizes[block] = np.einsum("nd,nd->n", part, part)
+            own = np.einsum("nd,nd->n", some, some)
+        itself = rows if self._among is None else np.full(len(rows), -1)
+        reach = None
         if bounds is not None:
-            sure = bounds.forbid(rows, every[None, :], least, -16 * rounding)
-            least[bounds.forbid(rows, every[None, :], most, 16 * rounding)] = np.inf
-            most[sure] = np.inf
-        if self._among is None:
-            own = np.arange(len(rows)), rows
-            least[own] = most[own] = np.inf
-        within = np.partition(most, k - 1, axis=1)[:, k - 1 : k]
-        at, others = np.nonzero((least <= within) & (least < np.inf))
+            root = np.append(np.flatnonzero(every == bounds.root), -1)
+            reach = bounds.reach[rows], bounds.reach[every], int(root[0]), SLACK
+        at, others = screened(products, own, sizes, k, some.shape[1], itself, reach)
         return at, every[others]
 
 
@@ -258,11 +259,6 @@ def _between(some: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDAr
         unknown = ~(np.isfinite(least) & np.isfinite(most))
         least[unknown], most[unknown] = -np.inf, np.inf
     return least, most
-
-
-def lost_to_rounding(dimensions: int, rounding: float) -> float:
-    """What a sum of so many products may have lost, as a part of the sizes that go into it."""
-    return 2 * (dimensions + 16) * rounding
 
 
 def nearest_among(

@@ -15,9 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from indexer.family import Family
-from indexer.finders import lost_to_rounding
 from indexer.kept_lists import FRESH, NOBODY, Kept
 from indexer.memo import Memo
+from indexer.screen import lost_to_rounding
 from indexer.vicinity import nonzero
 
 __all__ = ["FIGURES", "pruned_pairs"]

@@ -21,8 +21,7 @@ MOST: Final = 1e18
 SPARE: Final = 16
 """Rows beyond those asked for that the first search hands to the second."""
 _BLOCK: Final = 256
-"""Rows that are searched for together, of up to so many vectors:"""
-_VECTORS: Final = 16_384
+"""Rows that are searched for together: of fewer, a product of matrices takes up to twice as long a row."""
 _MANY: Final = 4
 """Where more than one row in so many is new or lost one of its list, all are searched for."""
 
@@ -83,7 +82,6 @@ def listed(
     but they lie beyond it. So many `threads` search.
     """
     n, width = len(vectors), records["near"].shape[1]
-    size = max(1, min(_BLOCK, _BLOCK * _VECTORS // n))
     rows, gained, pairs = np.arange(n), np.empty(0, np.int64), np.empty((2, 0), np.int64)
     lost = np.ones(n, bool) if kept is None else np.asarray((kept["near"] <= FRESH).any(axis=1))
     if kept is not None and lost.sum() * _MANY <= n:
@@ -94,7 +92,7 @@ def listed(
         else:
             lost[pairs[0]] = True
         rows = np.flatnonzero(lost)
-    blocks = [rows[first : first + size] for first in range(0, rows.size, size)]
+    blocks = [rows[first : first + _BLOCK] for first in range(0, rows.size, _BLOCK)]
     # Products of matrices and what is compared of them let others run.
     with ThreadPoolExecutor(threads) as pool:
         nearest = list(pool.map(lambda block: finder.nearest(block, width, bounds), blocks))
