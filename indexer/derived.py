@@ -126,10 +126,8 @@ def find_derived(
         def source_of(b: int, copy: _Copy) -> tuple[int, str] | None:
             return copy.source(rows[b][rows[b] >= 0].tolist(), count)  # noqa: B023
 
-        memo.ahead(
-            [b for b in left.tolist() if b not in copies],
-            lambda some: [source_of(b, _Copy(family, b, memo)) for b in some],
-        )
+        new = [b for b in left.tolist() if b not in copies]
+        memo.ahead(new, lambda some: [source_of(b, _Copy(family, b, memo)) for b in some])
         for b in left.tolist():
             source = source_of(b, copies.setdefault(b, _Copy(family, b, memo)))
             if source is not None and not _leads_to(found, source[0], b):
