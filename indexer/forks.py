@@ -56,10 +56,19 @@ def in_turns(rows: Sequence[int], processes: int, ask: Callable[[list[int]], T])
         for part in parts[1:]:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_answer, args=(theirs, ask, part), daemon=True)
-            process.start()
-            theirs.close()
+            try:
+                process.start()
+            except OSError:
+                # No more processes or memory to be had: the rest is asked here.
+                ours.close()
+                break
+            finally:
+                theirs.close()
             started.append((ours, process))
-        return [(parts[0], ask(parts[0])), *zip(parts[1:], [_heard(ours) for ours, _ in started], strict=True)]
+        there = range(1, len(started) + 1)
+        told = {at: ask(part) for at, part in enumerate(parts) if at not in there}
+        told |= {at: _heard(ours) for at, (ours, _) in zip(there, started, strict=True)}
+        return [(part, told[at]) for at, part in enumerate(parts)]
     finally:
         for ours, process in started:
             ours.close()

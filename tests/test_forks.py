@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -64,6 +65,21 @@ def test_a_process_that_is_killed_is_told() -> None:
 
     with pytest.raises(StopError, match="--jobs 1"):
         in_turns(range(4), 2, ask)
+
+
+def test_without_processes_all_is_asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, left = os.fork, [1]
+
+    def once() -> int:
+        if not left:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        left.pop()
+        return fork()
+
+    monkeypatch.setattr(os, "fork", once)
+    told = in_turns(range(9), 4, lambda rows: (os.getpid(), rows))
+    assert sorted(row for rows, _ in told for row in rows) == list(range(9))
+    assert [pid == os.getpid() for _, (pid, _) in told] == [True, False, True, True]
 
 
 @given(st.dictionaries(st.integers(0, 30), st.integers(0, 3)), st.integers(1, 4))
