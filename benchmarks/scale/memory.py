@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -63,8 +64,12 @@ class _Watched:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._done.wait(_EVERY_S):
-            self.peak = max(self.peak, sum(_resident_mb(pid) for pid in _family_of(self._pid)))
+        wait = _EVERY_S
+        while not self._done.wait(wait):
+            begun = time.perf_counter()
+            self.peak = max(self.peak, sum(_share_mb(pid) for pid in _family_of(self._pid)))
+            # Gigabytes take long to look through, and who is looked at waits.
+            wait = max(_EVERY_S, 20 * (time.perf_counter() - begun))
 
 
 def _family_of(pid: int) -> list[int]:
@@ -78,8 +83,10 @@ def _family_of(pid: int) -> list[int]:
     return found
 
 
-def _resident_mb(pid: int) -> float:
+def _share_mb(pid: int) -> float:
+    """What a process holds, of what it shares with others (with those that were forked, nearly all) its part."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, IndexError):
+        told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii", errors="replace")
+        return next(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:")) / 1024
+    except (OSError, StopIteration):
         return 0.0
