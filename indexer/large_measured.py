@@ -28,6 +28,8 @@ LISTED: Final = 32
 _BLOCK: Final = 256
 _MEASURED: Final = ("correlation", "shared", "equal")
 """What is kept of each listed pair beside its distance."""
+_NORMALISED: Final = 1 << 29
+"""Bytes of models that are normalised at a time."""
 _EIGHT: Final = "eight bits"
 _BEST: Final = np.dtype([("key", "u1", 16), ("value", "<f8")])
 
@@ -134,10 +136,21 @@ def _measured(tree: Family, a: Ints, b: Ints) -> Pairs:
     keys, back = np.unique(np.minimum(a, b) * m + np.maximum(a, b), return_inverse=True)
     low, high = keys // m, keys % m
     rows, at = np.unique(np.concatenate([low, high]), return_inverse=True)
-    some = tree.take(rows)
-    found = measure_pairs(some, normalised(some), *at.reshape(2, -1))
-    values = (found.squared, found.distance, found.correlation, found.shared, found.equal)
-    return Pairs(a, b, *(each[back] for each in values))
+    # Pairs of two blocks of rows at a time: to correlate them they are normalised.
+    blocks = at.reshape(2, -1) // max(1, _NORMALISED // (8 * tree.samples.shape[1]))
+    told = np.empty((5, len(keys)))
+    for cell in _alike(blocks[0] * (len(rows) + 1) + blocks[1]) if blocks.max(initial=0) > 1 else [slice(None)]:
+        there, places = np.unique(np.concatenate([low[cell], high[cell]]), return_inverse=True)
+        some = tree.take(there)
+        found = measure_pairs(some, normalised(some), *places.reshape(2, -1))
+        told[:, cell] = found.squared, found.distance, found.correlation, found.shared, found.equal
+    return Pairs(a, b, *(each[back] for each in told))
+
+
+def _alike(numbers: Ints) -> list[Ints]:
+    """Where each number stands that there is, one after the other."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 def _once(tree: Family, a: Ints, b: Ints, squared: Floats, correlation: Floats, shared: Floats, equal: Floats) -> Pairs:

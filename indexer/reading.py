@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.bare import Who
@@ -22,6 +23,9 @@ from store.shard_index import ShardIndex
 Ints = NDArray[np.int64]
 
 __all__ = ["Reader", "load_family", "load_metadata"]
+
+_MUCH: Final = 1 << 26
+"""Bytes that were read."""
 
 
 class Reader:
@@ -100,7 +104,12 @@ def load_family(
 ) -> Family:
     """The family of these models, with what their sketches say, which so many threads read."""
     tables = read_sketches(graph, models, COLUMNS, threads)
-    return _family(architecture, architecture_roles(connection, architecture), models, tables)
+    family = _family(architecture, architecture_roles(connection, architecture), models, tables)
+    if sum(table.nbytes for table in tables) > _MUCH:
+        # Arrow keeps what it was given, in case more is read.
+        del tables
+        pa.default_memory_pool().release_unused()
+    return family
 
 
 def _family(architecture: str, roles: Mapping[str, str], models: Sequence[LiveModel], tables: Sequence[Any]) -> Family:
