@@ -160,6 +160,7 @@ def _roots(
             lambda u, v: remembered(int(rows[u]), int(rows[v])),
             prior.sampled(rows),
             places,
+            memo.processes,
         )
         return np.concatenate([told.root, told.features @ (weights * _TOLD) - told.claimed])
 
