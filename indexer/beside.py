@@ -1,5 +1,5 @@
-"""How far the rows in a model's list lie from its nearest and from the middle of its tree: remembered, so that whoever
-comes is measured, and nothing else is read."""
+"""Distances in a large tree that lists do not hold, remembered, so that whoever comes is measured and nothing else is
+read: how far what is in a model's list lies from its nearest and from the middle of the tree, and what edges say."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from indexer.answered import Answered
 from indexer.family import Family
-from indexer.memo import Memo
+from indexer.memo import RECORD, Memo
 from indexer.sparse import Sparse
 
-__all__ = ["Listed", "from_middle", "from_nearest"]
+__all__ = ["Listed", "from_middle", "from_nearest", "remember_pairs", "with_remembered"]
 
 _KIND: Final = "beside the nearest"
 _MIDDLE: Final = "from the middle"
+_PAIRS: Final = f"{RECORD}pairs of edges"
+_PAIR: Final = np.dtype([("a", "<u8"), ("b", "<u8"), ("squared", "<f8")])
 _RECORD: Final = np.dtype([("key", "<u8"), ("squared", "<f8")])
 """Eight bytes of a content key, which tell apart what is in one list; by rising key."""
 
@@ -43,7 +45,7 @@ class Listed:
 def from_nearest(family: Family, squared: Sparse, listed: Listed, first: Ints, memo: Memo) -> Floats:
     """E squared distances of what is listed from the nearest of whose list it is; `first` are b, -1 for nobody."""
     memo.want(family.content_hashes[row] for row in listed.rows.tolist())
-    keys = np.ascontiguousarray(family.content_keys).view(np.uint64)[:, 0]
+    keys = _keys(family)
     found = np.full(len(listed.columns), np.nan)
     lists = [
         (family.content_hashes[row], bytes(family.content_keys[near]), slice(*span))
@@ -80,3 +82,32 @@ def from_middle(family: Family, squared: Sparse, columns: Ints, middle: int, mem
     # Of whoever is in no list, as nothing is near it, nothing is kept.
     answered.keep(_MIDDLE, told, values, known & (np.diff(squared.lists()[0]) > 0))
     return np.asarray(values[columns])
+
+
+def with_remembered(family: Family, squared: Sparse, memo: Memo) -> Sparse:
+    """The same with what `remember_pairs` noted at hand: some edges are told at each update, and their ends would be
+    read for it."""
+    records = np.frombuffer(memo.held(_PAIRS, min(family.content_hashes)), _PAIR)
+    keys = _keys(family)
+    order = np.argsort(keys, kind="stable")
+    ends = []
+    for name in ("a", "b"):
+        at = order[np.minimum(np.searchsorted(keys[order], records[name]), len(keys) - 1)]
+        ends.append(np.where(keys[at] == records[name], at, -1))
+    there = (ends[0] >= 0) & (ends[1] >= 0)
+    return squared.with_values(ends[0][there], ends[1][there], records["squared"][there])
+
+
+def remember_pairs(family: Family, squared: Sparse, memo: Memo) -> None:
+    """Note the pairs that are at hand beside lists."""
+    a, b, values = squared.beside()
+    keys = _keys(family)
+    records = np.empty(len(values), _PAIR)
+    records["a"], records["b"] = np.minimum(keys[a], keys[b]), np.maximum(keys[a], keys[b])
+    records["squared"] = values
+    memo.hold(_PAIRS, min(family.content_hashes), np.sort(records, order=("a", "b")).tobytes())
+
+
+def _keys(family: Family) -> NDArray[np.uint64]:
+    """n: the first eight bytes of content keys."""
+    return np.ascontiguousarray(family.content_keys).view(np.uint64)[:, 0]

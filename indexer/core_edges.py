@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.ancestry import Ancestry
+from indexer.beside import remember_pairs, with_remembered
 from indexer.costs import PRIVATE
 from indexer.cues import CUES, log_odds, measure_cues
 from indexer.family import Family
@@ -36,7 +37,11 @@ def core_edges(
     contents = family.content_hashes
     ids = family.model_ids.tolist()
     children = np.flatnonzero(ancestry.parent >= 0) if children is None else children
-    around = _around(squared, ancestry, roots_above(ancestry.parent)[children], children)
+    roots = roots_above(ancestry.parent)[children]
+    if isinstance(squared, Sparse):
+        squared = _with_ends(with_remembered(family, squared, memo), ancestry, roots, children)
+        remember_pairs(family, squared, memo)
+    around = _around(squared, ancestry, roots, children)
     total = float(family.elements.sum())
 
     def telling(child: int) -> bytes:
@@ -92,11 +97,15 @@ class _Around:
     """M_r of the edge from the runner-up, not finite where there is none."""
 
 
+def _with_ends(squared: Sparse, ancestry: Ancestry, roots: Ints, children: Ints) -> Sparse:
+    """The same with all pairs at hand that `_around` asks for."""
+    parents, others = ancestry.parent[children], ancestry.runner_up[children]
+    pairs = [(roots, parents), (roots, children), (parents, children), (others, children), (roots, others)]
+    return squared.with_pairs(*(np.concatenate(end) for end in zip(*pairs, strict=True)))
+
+
 def _around(squared: Matrix, ancestry: Ancestry, roots: Ints, children: Ints) -> _Around:
     parents, others = ancestry.parent[children], ancestry.runner_up[children]
-    if isinstance(squared, Sparse):
-        pairs = [(roots, parents), (roots, children), (parents, children), (others, children), (roots, others)]
-        squared = squared.with_pairs(*(np.concatenate(end) for end in zip(*pairs, strict=True)))
     of_parent, of_child, apart = squared[roots, parents], squared[roots, children], squared[parents, children]
     told = np.where(others >= 0, others, children)
     of_other, beyond = squared[roots, told], squared[told, children]

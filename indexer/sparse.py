@@ -62,13 +62,17 @@ class Sparse:
         return result
 
     def with_values(self, a: NDArray[np.int64], b: NDArray[np.int64], values: NDArray[np.float64]) -> Sparse:
-        """The same with these entries, each of which is told once, at hand for who asks for single ones; rows stay as
-        they are."""
-        keys = np.minimum(a, b) * self._n + np.maximum(a, b)
-        order = np.argsort(keys)
+        """The same with these entries at hand, too, for who asks for single ones; rows stay as they are."""
+        keys = np.concatenate([np.minimum(a, b) * self._n + np.maximum(a, b), self._beside[0]])
+        keys, first = np.unique(keys, return_index=True)
         result = copy(self)
-        result._beside = keys[order], values[order]
+        result._beside = keys, np.concatenate([values, self._beside[1]])[first]
         return result
+
+    def beside(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """(rows a, rows b, values) of single entries that are at hand beside rows."""
+        keys, values = self._beside
+        return keys // self._n, keys % self._n, values
 
     def known(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(columns in rising order, values) of what is at hand of a row, itself left out."""
