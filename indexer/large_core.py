@@ -54,7 +54,7 @@ def recover_large_core(
     root_weights: Floats = WEIGHTS,
 ) -> tuple[LargeCore, Ancestry]:
     """The core of a component without copies, and its ancestry."""
-    rows = np.array([row for row in range(len(tree)) if row not in derived], np.int64)
+    rows = _without(len(tree), derived)
     family, near = _restricted(tree, measured.near, rows)
     a = np.repeat(np.arange(len(rows)), (near >= 0).sum(axis=1))
     b = near[near >= 0]
@@ -65,7 +65,7 @@ def recover_large_core(
     central = np.argsort(sizes, kind="stable")[:CENTRAL]
     merges = find_merges(family, squared, central, memo)
     cues = family_cues(family)
-    plain = np.array([row for row in range(len(rows)) if row not in merges], np.int64)
+    plain = _without(len(rows), merges)
     trained, among = _restricted(family, near, plain)
     # Megabytes a thousand models: they are copied once, if at all.
     of_trained = measured.vectors if len(plain) == len(tree) else measured.vectors[rows[plain]]
@@ -102,6 +102,11 @@ def _tuned_by(
     squared: Sparse, child: int, merge: int, merges: Mapping[int, Combination], around: Ints
 ) -> Callable[[], bool]:
     return lambda: trained_from_merge(squared, child, merge, merges[merge], around)
+
+
+def _without(n: int, some: Collection[int]) -> Ints:
+    """Rows of n but for some."""
+    return np.delete(np.arange(n), list(some))
 
 
 def _restricted(family: Family, near: Ints, rows: Ints) -> tuple[Family, Ints]:

@@ -41,8 +41,8 @@ def join(
 
     `vectors` is n x D (`indexer.shortlist.thinned`), `labels` n: equal for models of one component, and for each new
     model one of its own. Joined components have the least of their labels. With `sizes`, how many coordinates are of
-    each tensor, pairs that are `indexer.components.sure` are not asked of. With `rows`, rising, the n vectors are these
-    of more.
+    each tensor, pairs that are `indexer.components.sure` are not asked of. With `rows`, the n vectors are these of
+    more.
     """
     labels = labels.copy()
     rows = np.arange(len(labels)) if rows is None else rows
@@ -87,6 +87,7 @@ class _Blocks:
 
     def __init__(self, vectors: NDArray[np.float32], new: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
         self.vectors, self.rows = vectors, rows
+        self.in_order = np.array_equal(rows, np.arange(len(vectors)))
         size = max(1, _HELD // max(1, len(vectors)))
         self.new = [new[first : first + size] for first in range(0, len(new), size)]
         self.held: NDArray[np.float32] | None = None
@@ -105,14 +106,14 @@ class _Blocks:
     def _likeness(self, block: NDArray[np.int64]) -> NDArray[np.float32]:
         told = self.vectors[self.rows[block]] @ self.vectors.T
         # To leave a few out afterwards is sooner done than to copy all others.
-        return told if len(self.rows) == len(self.vectors) else told[:, self.rows]
+        return told if self.in_order else told[:, self.rows]
 
 
 def _likeliest(blocks: _Blocks) -> Pairs:
     """Pairs of a new model and the model that it is most like, of those that are like enough. It only says what is
     asked first: what a product of matrices rounds makes no difference in the end."""
     if len(blocks.new) > 1:
-        vectors = blocks.vectors if len(blocks.rows) == len(blocks.vectors) else blocks.vectors[blocks.rows]
+        vectors = blocks.vectors if blocks.in_order else blocks.vectors[blocks.rows]
         return blocks.likely(*_indexed(vectors, np.concatenate(blocks.new)))
     found = [np.empty((2, 0), np.int64)]
     for block, likeness in blocks:

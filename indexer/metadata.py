@@ -54,19 +54,18 @@ def declared_rows(names: Sequence[str], metadata: Metadata) -> tuple[tuple[int, 
     Where two sources hold a name, the card means the one beside it. Only these n models are asked, so that a model
     which arrives elsewhere in the graph cannot change what a component's cards say.
     """
+    asked = {base for bases in metadata.bases for base in bases}
     by_name: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        by_name.setdefault(name, []).append(row)
-    result: list[tuple[int, ...]] = []
-    for row, (source, bases) in enumerate(zip(metadata.sources, metadata.bases, strict=True)):
-        if not bases:
-            result.append(())
-            continue
-        found = set()
-        for base in bases:
+    for row, name in enumerate(names) if asked else ():
+        if name in asked:
+            by_name.setdefault(name, []).append(row)
+    result: list[tuple[int, ...]] = [()] * len(metadata.bases)
+    for row in [row for row, bases in enumerate(metadata.bases) if bases]:
+        source, found = metadata.sources[row], set()
+        for base in metadata.bases[row]:
             if candidates := by_name.get(base):
                 found.add(min(candidates, key=lambda at: (metadata.sources[at] != source, metadata.sources[at])))
-        result.append(tuple(sorted(found - {row})))
+        result[row] = tuple(sorted(found - {row}))
     return tuple(result)
 
 

@@ -249,10 +249,9 @@ def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32],
         if found is None or (found[1] < 0).any():
             return None
     values, places = found
-    first, last = int(places[0]), int(places[-1]) + 1
-    # Ids rise, and so do their records, but for those that were damaged once. Where few of the file's models are gone,
-    # nothing is copied.
-    if (np.diff(places) > 0).all() and last - first <= _SPREAD * len(places):
+    first, last = int(places.min()), int(places.max()) + 1
+    # Where few of the file's models are gone, nothing is copied.
+    if last - first <= _SPREAD * len(places):
         return values[first:last], list(layout.values()), places - first
     return values[places], list(layout.values()), np.arange(len(places))
 
