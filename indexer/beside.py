@@ -54,7 +54,7 @@ def from_nearest(family: Family, squared: Sparse, listed: Listed, first: Ints, m
     ]
     for content, key, inside in lists:
         held = memo.held(_KIND, content)
-        if held[:16] == key:
+        if held[:16] == key and len(held) % _RECORD.itemsize == 0 < len(held) - 16:
             records = np.frombuffer(held, _RECORD, -1, 16)
             asked = keys[listed.columns[inside]]
             at = np.minimum(np.searchsorted(records["key"], asked), len(records) - 1)
@@ -87,7 +87,8 @@ def from_middle(family: Family, squared: Sparse, columns: Ints, middle: int, mem
 def with_remembered(family: Family, squared: Sparse, memo: Memo) -> Sparse:
     """The same with what `remember_pairs` noted at hand: some edges are told at each update, and their ends would be
     read for it."""
-    records = np.frombuffer(memo.held(_PAIRS, min(family.content_hashes)), _PAIR)
+    held = memo.held(_PAIRS, min(family.content_hashes))
+    records = np.frombuffer(held[: len(held) - len(held) % _PAIR.itemsize], _PAIR)
     keys = _keys(family)
     order = np.argsort(keys, kind="stable")
     ends = []
@@ -105,7 +106,8 @@ def remember_pairs(family: Family, squared: Sparse, memo: Memo) -> None:
     records = np.empty(len(values), _PAIR)
     records["a"], records["b"] = np.minimum(keys[a], keys[b]), np.maximum(keys[a], keys[b])
     records["squared"] = values
-    memo.hold(_PAIRS, min(family.content_hashes), np.sort(records, order=("a", "b")).tobytes())
+    order = np.lexsort((records["b"], records["a"]))
+    memo.hold(_PAIRS, min(family.content_hashes), records[order].tobytes())
 
 
 def _keys(family: Family) -> NDArray[np.uint64]:
