@@ -121,7 +121,7 @@ class GraphFolder:
             except OSError:
                 copy.unlink(missing_ok=True)
                 raise
-        connection = duckdb.connect(str(self.building))
+        connection = _to_write(self.building)
         if base:
             try:
                 migrate(connection, schema_version(connection, self.path))
@@ -168,7 +168,7 @@ class GraphFolder:
         if not self.building.exists():
             return None
         try:
-            connection = duckdb.connect(str(self.building))
+            connection = _to_write(self.building)
         except duckdb.Error:
             return None
         try:
@@ -237,6 +237,13 @@ class GraphFolder:
                 path.unlink(missing_ok=True)
                 removed.append(name)
         return removed
+
+
+def _to_write(database: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(str(database))
+    # Where Python is interactive, long queries would draw their bars across the progress of the run.
+    connection.execute("set enable_progress_bar = false")
+    return connection
 
 
 def _fsync(path: Path) -> None:
