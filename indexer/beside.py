@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.answered import Answered
+from indexer.answered import Answered, places_of
 from indexer.family import Family
 from indexer.memo import RECORD, Memo
 from indexer.sparse import Sparse
@@ -19,7 +19,7 @@ __all__ = ["Listed", "from_middle", "from_nearest", "remember_pairs", "with_reme
 _KIND: Final = "beside the nearest"
 _MIDDLE: Final = "from the middle"
 _PAIRS: Final = f"{RECORD}pairs of edges"
-_PAIR: Final = np.dtype([("a", "<u8"), ("b", "<u8"), ("squared", "<f8")])
+_PAIR: Final = np.dtype([("ends", "<u8", (2, 2)), ("squared", "<f8")])
 _RECORD: Final = np.dtype([("key", "<u8"), ("squared", "<f8")])
 """Eight bytes of a content key, which tell apart what is in one list; by rising key."""
 
@@ -45,7 +45,7 @@ class Listed:
 def from_nearest(family: Family, squared: Sparse, listed: Listed, first: Ints, memo: Memo) -> Floats:
     """E squared distances of what is listed from the nearest of whose list it is; `first` are b, -1 for nobody."""
     memo.want(family.content_hashes[row] for row in listed.rows.tolist())
-    keys = _keys(family)
+    keys = _words(family)[:, 0]
     found = np.full(len(listed.columns), np.nan)
     lists = [
         (family.content_hashes[row], bytes(family.content_keys[near]), slice(*span))
@@ -89,27 +89,19 @@ def with_remembered(family: Family, squared: Sparse, memo: Memo) -> Sparse:
     read for it."""
     held = memo.held(_PAIRS, min(family.content_hashes))
     records = np.frombuffer(held[: len(held) - len(held) % _PAIR.itemsize], _PAIR)
-    keys = _keys(family)
-    order = np.argsort(keys, kind="stable")
-    ends = []
-    for name in ("a", "b"):
-        at = order[np.minimum(np.searchsorted(keys[order], records[name]), len(keys) - 1)]
-        ends.append(np.where(keys[at] == records[name], at, -1))
-    there = (ends[0] >= 0) & (ends[1] >= 0)
-    return squared.with_values(ends[0][there], ends[1][there], records["squared"][there])
+    a, b = (places_of(_words(family), records["ends"][:, end]) for end in range(2))
+    there = (a >= 0) & (b >= 0)
+    return squared.with_values(a[there], b[there], records["squared"][there])
 
 
 def remember_pairs(family: Family, squared: Sparse, memo: Memo) -> None:
     """Note the pairs that are at hand beside lists."""
     a, b, values = squared.beside()
-    keys = _keys(family)
     records = np.empty(len(values), _PAIR)
-    records["a"], records["b"] = np.minimum(keys[a], keys[b]), np.maximum(keys[a], keys[b])
-    records["squared"] = values
-    order = np.lexsort((records["b"], records["a"]))
-    memo.hold(_PAIRS, min(family.content_hashes), records[order].tobytes())
+    records["ends"], records["squared"] = _words(family)[np.stack([a, b], axis=1)], values
+    memo.hold(_PAIRS, min(family.content_hashes), records.tobytes())
 
 
-def _keys(family: Family) -> NDArray[np.uint64]:
-    """n: the first eight bytes of content keys."""
-    return np.ascontiguousarray(family.content_keys).view(np.uint64)[:, 0]
+def _words(family: Family) -> NDArray[np.uint64]:
+    """n x 2: content keys."""
+    return np.ascontiguousarray(family.content_keys).view(np.uint64).reshape(-1, 2)

@@ -76,19 +76,14 @@ class Bounds:
     """n squared distances from the root."""
     root: int
 
-    def forbid(self, rows: Ints, others: Ints, squared: NDArray[Any], lenience: float = 0.0) -> NDArray[np.bool_]:
-        """b x k: which of `others` (b x k, or 1 x k for all) are no parents of the b rows; `squared` is b x k.
-
-        In the dtype of `squared`. With `lenience` those that are so by no more than that part count as allowed.
-        """
-        # The row itself may be infinitely far, and a damaged one too far for the dtype.
-        with np.errstate(invalid="ignore", over="ignore"):
-            reach = self.reach.astype(squared.dtype)
-            away = reach[others]
-            back = squared.dtype.type(SLACK) * np.sqrt(np.maximum(squared, 0)) * np.sqrt(away)
-        far = away * squared.dtype.type(1 - lenience) > reach[rows][:, None] + back
-        # What is too far for this dtype to tell: all that can be told is that it may be too far.
-        return np.asarray(np.where(np.isfinite(away), far, lenience < 0) | (others == self.root))
+    def forbid(self, rows: Ints, others: Ints, squared: Floats) -> NDArray[np.bool_]:
+        """P: which of P `others`, at these squared distances, are no parents of P rows."""
+        # The row itself may be infinitely far.
+        with np.errstate(invalid="ignore"):
+            away = self.reach[others]
+            back = SLACK * np.sqrt(np.maximum(squared, 0)) * np.sqrt(away)
+        # Whether one that is infinitely far is too far, nobody can tell.
+        return np.asarray((np.isfinite(away) & (away > self.reach[rows] + back)) | (others == self.root))
 
 
 class Finder(Protocol):
@@ -232,7 +227,7 @@ def entering(vectors: Vectors, rows: Ints, bound: Floats) -> tuple[Ints, Ints, F
     found = []
     for first in range(0, len(rows), _ROWS):
         some = rows[first : first + _ROWS]
-        least = _between(vectors[some], vectors)[0]
+        least = _least(vectors[some], vectors)
         at, others = np.nonzero(least <= bound)
         other = others != some[at]
         at, others = at[other], others[other]
@@ -244,21 +239,20 @@ def entering(vectors: Vectors, rows: Ints, bound: Floats) -> tuple[Ints, Ints, F
     return at, others, squared
 
 
-def _between(some: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """b x c: how near and how far from b vectors c others can be, by a product of matrices in their dtype."""
+def _least(some: Vectors, part: Vectors) -> NDArray[np.float32]:
+    """b x c: how near to b vectors c others can be, by a product of matrices."""
     # Of a sum of D products, of two norms and of a product of two vectors.
-    error = some.dtype.type(lost_to_rounding(some.shape[1], float(np.finfo(some.dtype).eps) / 2))
+    error = np.float32(lost_to_rounding(some.shape[1], float(np.finfo(np.float32).eps) / 2))
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.einsum("nd,nd->n", some, some)[:, None] + np.einsum("nd,nd->n", part, part)
-        squared = sizes - 2 * (some @ part.T)
-        told = sizes.max(initial=0) < np.finfo(some.dtype).max / 8
+        least = sizes - 2 * (some @ part.T)
+        told = sizes.max(initial=0) < np.finfo(np.float32).max / 8
         sizes *= error
-        least, most = squared - sizes, squared + sizes
+        least -= sizes
     if not told:
-        # Of damaged weights, whose squares are too large for the dtype, nothing is told.
-        unknown = ~(np.isfinite(least) & np.isfinite(most))
-        least[unknown], most[unknown] = -np.inf, np.inf
-    return least, most
+        # Of damaged weights, whose squares are too large, nothing is told.
+        least[~np.isfinite(least)] = -np.inf
+    return np.asarray(least)
 
 
 def nearest_among(
@@ -267,7 +261,7 @@ def nearest_among(
     """`Finder.nearest` of pairs (place among the rows, other vector)."""
     squared = apart(vectors, rows[at], others)
     if bounds is not None:
-        allowed = ~bounds.forbid(rows[at], others[:, None], squared[:, None])[:, 0]
+        allowed = ~bounds.forbid(rows[at], others, squared)
         at, others, squared = at[allowed], others[allowed], squared[allowed]
     order = np.lexsort((others, squared, at))
     at, others, squared = at[order], others[order], squared[order]

@@ -73,7 +73,8 @@ def update(
     if its last source was a Hub). `infer` lets trees hold ancestors that no model is (never in paper mode). A component
     is solved again when its members are not those that are stored, or when one of the three has changed. What is found
     for it depends on its members' sketches (and dates and cards: a model whose card has changed is another member)
-    alone, so the graph equals a rebuild whatever the history. So many `processes` solve components side by side.
+    alone, so the graph equals a rebuild whatever the history. So many `processes` solve components side by side, and a
+    large one together.
     """
     started = monotonic()
     c = writer.connection

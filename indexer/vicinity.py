@@ -128,7 +128,7 @@ def _entered(vectors: NDArray[np.float32], kept: Records, lost: NDArray[np.bool_
     fresh = np.flatnonzero((kept["near"] == FRESH).all(axis=1))
     at, rows, squared = entering(vectors, fresh, np.where(lost, -1.0, kept["bound"]))
     if bounds is not None:
-        allowed = ~bounds.forbid(rows, fresh[at][:, None], squared[:, None])[:, 0]
+        allowed = ~bounds.forbid(rows, fresh[at], squared)
         at, rows = at[allowed], rows[allowed]
     return np.stack([rows, fresh[at]])
 

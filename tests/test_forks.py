@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from indexer.forks import in_fork, in_turns
 from indexer.memo import Fetched, Memo
-from indexer.solve import solve_component, split
+from indexer.solve import solve_component
 from store.answers import Answers
 from store.errors import StopError
 from store.lock import is_held, lock
-from tests.test_memory_law import sketched
+from tests.grown import family_of
+from tests.test_large import computed, crowd
 from tests.test_workers import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process asks all")
@@ -132,11 +133,9 @@ def test_a_fork_fetches_nothing() -> None:
 
 
 def test_a_large_tree_solved_by_two_is_that_of_one() -> None:
-    from tests.mixed import mixed
-
-    family = sketched(mixed(5))
-    part = max(split(family), key=len)
-    one, two = (solve_component(family.take(part), dense=2, threads=threads) for threads in (1, 2))
+    family = family_of({**(models := crowd(3, 40)), **computed(models)})
+    one, two = (solve_component(family, dense=2, threads=threads) for threads in (1, 2))
+    assert len(one.edges) > 40
     assert (one.edges, one.pairs, one.merges, one.stages, dict(one.memory)) == (
         two.edges, two.pairs, two.merges, two.stages, dict(two.memory),
     )  # fmt: skip
