@@ -8,7 +8,8 @@ are sketched and written by the project's own code; with --full-size their sketc
 model. Each has an upload date, which misleads for .27 %, and no card.
 
 Every step runs in a fresh process and publishes a generation; `peak_mb` is the largest of all processes. Seconds leave
-out making the sketches. With --folder the graph of N models is kept there, and a run that was stopped goes on from it.
+out making the sketches. With --folder all is kept there, and a bench that was stopped goes on where it stood: steps
+that were done are told again, and the seconds of a step count all its tries.
 
 `one_placement_s` is one model more in the largest family; a small family and none stand beside it.
 `rebuild_s` is all models placed in a new graph, which they were written to in the opposite order.
@@ -21,11 +22,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.scale.hub import SyntheticHub
+from benchmarks.scale.kept import KeptFigures
 from benchmarks.scale.memory import in_own_process
 from benchmarks.scale.score import agreement, disk_mb, recovered
 from benchmarks.scale.steps import Run, ancestors_cold_ms, ancestors_warm_ms, run_step
@@ -69,6 +72,9 @@ class _Bench:
     def measure(self, folder: Path) -> dict[str, float]:
         """All figures of the JSON line."""
         grown, afresh = folder / "grown", folder / "afresh"
+        self.kept = KeptFigures(
+            folder / "steps.json", {"models": self.models, "new": self.new, "seed": self.seed, **self.how}
+        )
         total = self.models + self.new
         self._run("build", grown, range(self.models), resume=True)
         chosen = self._one_by_one()
@@ -105,16 +111,32 @@ class _Bench:
         self, label: str, graph: Path, add: Sequence[int], remove: Sequence[int] = (), resume: bool = False
     ) -> Run | None:
         print(f"{label}: {len(add):,} models", file=sys.stderr, flush=True)
-        total = self.models + self.new
-        run, peak = in_own_process(run_step, graph, total, self.seed, list(add), remove, resume=resume, **self.how)
-        self.peak = max(self.peak, peak)
-        if run is not None:
-            line = (
-                f"{label:<22} {len(add) or -len(remove):>8,} {run.components:>7,} {run.opened:>7.2f} "
-                f"{run.updated:>8.2f} {run.published:>8.2f} {peak:>9.0f}"
+        kept = self.kept.get(label)
+        if kept is None:
+            spent = graph.parent / f"{label.replace(', ', '-').replace(' ', '-')}.seconds"
+            run, peak = in_own_process(
+                run_step,
+                graph,
+                self.models + self.new,
+                self.seed,
+                list(add),
+                remove,
+                resume=resume,
+                spent=spent,
+                **self.how,
             )
-            self.lines.append(line)
-            print(line, file=sys.stderr, flush=True)
+            kept = {"run": None if run is None else asdict(run), "peak": peak}
+            self.kept.put(label, kept)
+        self.peak = max(self.peak, kept["peak"])
+        if kept["run"] is None:
+            return None
+        run = Run(**kept["run"])
+        line = (
+            f"{label:<22} {len(add) or -len(remove):>8,} {run.components:>7,} {run.opened:>7.2f} "
+            f"{run.before + run.updated:>8.2f} {run.published:>8.2f} {kept['peak']:>9.0f}"
+        )
+        self.lines.append(line)
+        print(line, file=sys.stderr, flush=True)
         return run
 
     def _one_by_one(self) -> dict[str, int]:

@@ -16,6 +16,9 @@ from modelkin.rows import Ancestor, Descendant
 
 __all__ = ["Lines"]
 
+# Names kept: those of roots are asked for again and again. Some 20 MB.
+_KEPT: Final = 1 << 17
+
 _BELOW: Final = """
     select model_id, depth from components
     where root_id = ? and depth > ? and path[?] = ?
@@ -35,10 +38,11 @@ class Lines:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._several_sources: bool | None = None
+        self._called: dict[int, tuple[str, bool]] = {}
 
     def path(self, model_id: int) -> list[int] | None:
         """Ids from the root to the model; None for one that has no place yet."""
-        row = self._connection.execute("select path from components where model_id = ?", [model_id]).fetchone()
+        row = self._connection.execute(f"select path from components where model_id = {model_id:d}").fetchone()
         return row[0] if row else None
 
     def above(self, path: list[int]) -> list[Ancestor]:
@@ -73,7 +77,15 @@ class Lines:
 
     def _named(self, nodes: Iterable[int]) -> dict[int, tuple[str, bool]]:
         """Id -> what it is called in answers, and whether it is an inferred ancestor."""
-        nodes = list(nodes)
+        nodes = set(nodes)
+        if len(self._called) > _KEPT:
+            self._called.clear()
+        unknown = nodes - self._called.keys()
+        if unknown:
+            self._called |= self._look_up(unknown)
+        return {node: self._called[node] for node in nodes}
+
+    def _look_up(self, nodes: set[int]) -> dict[int, tuple[str, bool]]:
         # Numbers of our own: as literals they are looked up in the keys' index.
         rows = self._connection.execute(
             f"select model_id, name, source from models where model_id in ({_listed(n for n in nodes if n > 0)})"

@@ -12,6 +12,7 @@ from benchmarks import finders
 from benchmarks.mdst import make_graph
 from benchmarks.scale.forest import KINDS, grow_forest
 from benchmarks.scale.hub import SyntheticHub
+from benchmarks.scale.kept import KeptFigures
 from benchmarks.scale.score import agreement, recovered
 from benchmarks.scale.steps import ancestors_warm_ms, run_step
 from indexer.mdst import minimum_directed_spanning_tree
@@ -65,3 +66,22 @@ def test_a_grown_graph_is_the_rebuilt_one(tmp_path: Path) -> None:
     assert 0.9 < share <= either <= 1
     assert set(by_kind) <= set(KINDS[1:])
     assert ancestors_warm_ms(tmp_path / "grown", [hub.name(5), hub.name(6)]) > 0
+
+
+def test_figures_are_kept_and_only_told_of_the_same_bench(tmp_path: Path) -> None:
+    path = tmp_path / "steps.json"
+    KeptFigures(path, {"models": 60}).put("night", {"peak": 1.5})
+    again = KeptFigures(path, {"models": 60})
+    assert again.get("night") == {"peak": 1.5}
+    assert again.get("rebuild") is None
+    with pytest.raises(SystemExit, match="name another --folder"):
+        KeptFigures(path, {"models": 70})
+
+
+def test_seconds_of_earlier_tries_count(tmp_path: Path) -> None:
+    spent = tmp_path / "night.seconds"
+    spent.write_text("12.5")
+    run = run_step(tmp_path / "grown", 60, 0, range(60), spent=spent)
+    assert run is not None
+    assert run.before == 12.5
+    assert run.total >= 12.5 + run.updated

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from benchmarks.scale.hub import SOURCE, SyntheticHub, form_of
+from benchmarks.scale.kept import Clock
 from indexer.update import update
 from modelkin.cli.options import available_cpus
 from modelkin.graph import ModelGraph
@@ -41,11 +42,13 @@ class Run:
     published: float
     components: int
     """Model Trees that were solved again."""
+    before: float = 0.0
+    """Seconds of earlier tries that were stopped, without what they wrote."""
 
     @property
     def total(self) -> float:
         """Seconds without `wrote`, which is the crawl's work."""
-        return self.opened + self.updated + self.published
+        return self.before + self.opened + self.updated + self.published
 
 
 def run_step(
@@ -58,10 +61,12 @@ def run_step(
     use_metadata: bool = True,
     resume: bool = False,
     full_size: bool = False,
+    spent: Path | None = None,
 ) -> Run | None:
     """One run on the Hub of `models` models: add and remove some (places in the forest), update, publish.
 
-    With `resume` nothing is done, and None returned, where there is a finished graph already.
+    With `resume` nothing is done, and None returned, where there is a finished graph already. The file `spent` holds
+    for how long earlier tries of a run that was killed have run.
     """
     progress = LineProgress(every=_EVERY_S)
     if resume and GraphFolder(graph).current() is not None:
@@ -69,20 +74,22 @@ def run_step(
         return None
     _warm_up()
     hub = SyntheticHub(models, seed, full_size)
+    clock = Clock(spent)
     marks = [time.perf_counter()]
     with _writer(graph, full_size) as writer:
         marks.append(time.perf_counter())
         hub.write(writer, add, progress)
         writer.remove([hub.name(i) for i in remove])
         marks.append(time.perf_counter())
-        report = update(
-            writer, mode="default", progress=progress, use_metadata=use_metadata, processes=available_cpus()
-        )
-        marks.append(time.perf_counter())
-        writer.publish()
+        with clock:
+            report = update(
+                writer, mode="default", progress=progress, use_metadata=use_metadata, processes=available_cpus()
+            )
+            marks.append(time.perf_counter())
+            writer.publish()
         marks.append(time.perf_counter())
     opened, wrote, updated, published = (b - a for a, b in pairwise(marks))
-    return Run(opened, wrote, updated, published, report.components_touched)
+    return Run(opened, wrote, updated, published, report.components_touched, clock.before)
 
 
 def _warm_up() -> None:
