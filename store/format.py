@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["READABLE_VERSIONS", "SCHEMA_VERSION", "SKETCH_VERSION", "SketchFormat"]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 SKETCH_VERSION: Final = 2
 READABLE_VERSIONS: Final = (1, 2)
 """Version 1 sampled large tensors all over; of tensors up to `store.positions.LARGE` elements both say the same."""

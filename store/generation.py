@@ -17,7 +17,7 @@ from typing import Final
 
 import duckdb
 
-from store.copying import copy_file
+from store.compacting import copy_database
 from store.errors import StopError
 from store.format import SCHEMA_VERSION
 from store.history import AsOf
@@ -115,7 +115,7 @@ class GraphFolder:
             # Renamed into place only when complete, so that a kill during the copy is never taken for a half-built run.
             copy = self.path / "copy.tmp"
             try:
-                copy_file(self.database(base), copy)
+                copy_database(self.database(base), copy, self.path / "building.duckdb.tmp")
                 _fsync(copy)
                 copy.replace(self.building)
             except OSError:
@@ -185,7 +185,7 @@ class GraphFolder:
 
     def discard_building(self) -> None:
         """Remove a half-built generation with all that DuckDB keeps beside it: logs, folders it spilled to."""
-        for path in (*self.path.glob("building.duckdb*"), self.path / "copy.tmp", self.path / f"{CURRENT}.tmp"):
+        for path in (*self.path.glob("building.duckdb*"), *self.path.glob("copy.tmp*"), self.path / f"{CURRENT}.tmp"):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

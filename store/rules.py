@@ -97,6 +97,11 @@ RULES: Final = (
         after_update=True,
     ),
     Rule(
+        "pairs",
+        "select model_a, 'is in a pair with ' || model_b || ' ' || count(*) || ' times' from pairs "
+        "group by model_a, model_b having count(*) > 1",
+    ),
+    Rule(
         "merges",
         "select child_id, 'is a merge of ' || count(*) || ', ' || count(distinct parent_id) || ' of them different' "
         "from current_merges group by child_id having count(*) < 2 or count(*) > count(distinct parent_id)",

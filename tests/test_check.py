@@ -55,6 +55,7 @@ DAMAGE = {
     "keys edge": ("keys", [f"update edges set parent_id = 999 where child_id = {CHILD}"]),
     "keys runner-up": ("keys", [f"update edges set runner_up_id = 999 where child_id = {CHILD}"]),
     "keys run": ("keys", ["delete from runs where run_id = 1"]),
+    "pairs twice": ("pairs", ["insert into pairs from (select * from pairs limit 1)"]),
     "keys pair": ("keys", ["insert into pairs values (1, 999, .1, .9, 1, 0, 8)"]),
     "two parents": (
         "edges",

@@ -5,10 +5,9 @@ create table pairs (
     correlation double not null,
     shared double not null,
     equal double not null,
-    rank integer,
-    primary key (model_a, model_b)
+    rank integer
 );
-comment on table pairs is 'Measured pairs of live models of one architecture that are related; model_a < model_b.';
+comment on table pairs is 'Measured pairs of live models of one architecture that are related; model_a < model_b, each once.';
 comment on column pairs.model_a is 'References models.';
 comment on column pairs.model_b is 'References models.';
 comment on column pairs.distance is 'sqrt of the sum over shared backbone weights of the squared L2 norm of the difference, estimated from samples, over the root of the number of values: root mean square change of a weight.';
