@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -64,14 +63,9 @@ def group_copies(family: Family, metadata: Metadata | None = None) -> dict[int, 
 
 def _groups(family: Family, metadata: Metadata | None) -> list[_Group]:
     """Those of more than one model, sorted by original."""
-    by_content: dict[str, list[int]] = defaultdict(list)
-    for row, content in enumerate(family.content_hashes):
-        by_content[content].append(row)
     bases = declared_rows(family.names, metadata) if metadata is not None else ((),) * len(family)
     found = []
-    for rows in by_content.values():
-        if len(rows) == 1:
-            continue
+    for rows in _of_equal_content(family):
         at = {row: place for place, row in enumerate(rows)}
         declared = {row: near for row in rows if (near := tuple(base for base in bases[row] if base in at))}
         chances = _originality(
@@ -87,6 +81,17 @@ def _groups(family: Family, metadata: Metadata | None) -> list[_Group]:
                 parents[row] = base
         found.append(_Group(original, float(chances[at[original]]), parents, declared))
     return sorted(found, key=lambda group: group.original)
+
+
+def _of_equal_content(family: Family) -> list[list[int]]:
+    """Rows of each content that several models have, in rising order."""
+    keys = family.content_keys.view(np.uint64).reshape(-1, 2)
+    order = np.lexsort(keys.T)
+    last = np.append((keys[order[1:]] != keys[order[:-1]]).any(axis=1), True)
+    ends = np.flatnonzero(last) + 1
+    starts = np.append(0, ends[:-1])
+    several = ends - starts > 1
+    return [order[a:b].tolist() for a, b in zip(starts[several], ends[several], strict=True)]
 
 
 def _originality(created: NDArray[np.float64], declared: Sequence[Sequence[int]]) -> NDArray[np.float64]:

@@ -83,8 +83,9 @@ class Kept:
         told["key"], told["row"] = family.content_keys, records
         self.memo.hold(RECORD + self.kind, self.content, self.told + _members(family) + told.tobytes())
 
-    def read_few(self, family: Family, row: np.dtype[np.void]) -> Records | None:
-        """As `read`, of what `write_few` kept; the others' lists hold NOBODY."""
+    def read_few(self, family: Family, row: np.dtype[np.void], rows: Ints) -> tuple[Records, Ints] | None:
+        """(of some rows, as `read` gives them, what `write_few` kept, NOBODY where it kept nothing; rows of the family
+        that are new)."""
         held = self.memo.held(RECORD + self.kind, self.content)
         record, at = _with_place(row), len(self.told) + 8
         if held[: len(self.told)] != self.told or len(held) < at:
@@ -93,16 +94,24 @@ class Kept:
         if (len(held) - at - 16 * n) % record.itemsize or len(held) < at + 16 * n:
             return None
         few = np.frombuffer(held, record, -1, at + 16 * n) if len(held) > at + 16 * n else np.empty(0, record)
-        records = np.zeros(n, row)
-        records["near"] = NOBODY
-        records[few["place"]] = few["row"]
-        keys = np.frombuffer(held, np.uint8, 16 * n, at).reshape(n, 16)
-        return renumbered(keys, records, family.content_keys)
+        now = _now(np.frombuffer(held, np.uint8, 16 * n, at).reshape(n, 16), family.content_keys)
+        if now is None:
+            return None
+        new = np.ones(len(family), bool)
+        new[now[now >= 0]] = False
+        held_by = np.full(len(family), -1)
+        held_by[now[few["place"]][now[few["place"]] >= 0]] = np.flatnonzero(now[few["place"]] >= 0)
+        there = held_by[rows] >= 0
+        records = np.zeros(rows.size, row)
+        records["near"] = np.where(new[rows], FRESH, NOBODY)[:, None]
+        records[there] = few["row"][held_by[rows[there]]]
+        records["near"][there] = _numbers(now)[records["near"][there]]
+        return records, np.flatnonzero(new)
 
     def write_few(self, family: Family, records: Records, rows: Ints) -> None:
-        """Keep those of some rows, where most have no list."""
+        """Keep the records of some rows, where most have no list."""
         told = np.empty(len(rows), _with_place(records.dtype))
-        told["place"], told["row"] = rows, records[rows]
+        told["place"], told["row"] = rows, records
         keys = len(family).to_bytes(8, "little") + family.content_keys.tobytes()
         self.memo.hold(RECORD + self.kind, self.content, self.told + keys + told.tobytes())
 
@@ -124,11 +133,10 @@ def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -
 
     None where the models that both have come in another order: of two that are equally far the first is nearer.
     """
-    before, now = (np.ascontiguousarray(each).view(np.uint64).reshape(-1, 2) for each in (old, keys))
-    rows = places_of(now, before, GONE)
-    there = np.flatnonzero(rows >= 0)
-    if (np.diff(rows[there]) <= 0).any():
+    rows = _now(old, keys)
+    if rows is None:
         return None
+    there = np.flatnonzero(rows >= 0)
     result = np.empty(len(keys), kept.dtype)
     new = np.ones(len(keys), bool)
     new[rows[there]] = False
@@ -137,9 +145,21 @@ def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -
     # As bytes: fields of records are copied one by one.
     whole = np.dtype((np.void, kept.dtype.itemsize))
     result.view(whole)[rows[there]] = kept.view(whole)[there]
-    # What stands for nobody stays that.
-    numbers = np.append(rows, -1).astype(np.int32)
-    near = numbers[result["near"]]
+    near = _numbers(rows)[result["near"]]
     near[new] = FRESH
     result["near"] = near
     return result
+
+
+def _now(old: NDArray[np.uint8], keys: NDArray[np.uint8]) -> Ints | None:
+    """m: which row of `keys` (n x 16) each of `old` (m x 16) is, GONE where it is none; None where rows that both have
+    come in another order."""
+    before, now = (np.ascontiguousarray(each).view(np.uint64).reshape(-1, 2) for each in (old, keys))
+    rows = places_of(now, before, GONE)
+    there = rows[rows >= 0]
+    return None if (np.diff(there) <= 0).any() else rows
+
+
+def _numbers(rows: Ints) -> NDArray[np.int32]:
+    """What stands in lists in place of old rows; what stands for nobody stays that."""
+    return np.append(rows, -1).astype(np.int32)

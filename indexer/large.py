@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from indexer.ancestry import ROOT_ODDS, Ancestry, alone, candidates
 from indexer.answered import Answered, lists_of
+from indexer.blocks import in_blocks
 from indexer.chances import Chances, told_by_chances
 from indexer.costs import floored, parent_costs
 from indexer.cue_memory import CueMemory
@@ -140,7 +141,7 @@ def _roots(
     """(candidate roots, the posterior of each)."""
     contents = family.content_hashes
     sample = np.array(sorted(range(len(family)), key=lambda row: contents[row])[:SAMPLE], np.int64)
-    away = _apart(vectors, sample).mean(axis=1)
+    away = _away(vectors, sample, memo.processes)
     pool = np.argsort(away, kind="stable")[:POOL].tolist()
     memo.want(contents[row] for row in pool)
     age = {row: _age(family, row, near[row, :4], cues, memo) for row in pool}
@@ -189,11 +190,18 @@ def _older(cues: dict[str, float]) -> float:
     return float(np.logaddexp(0.0, odds) - np.logaddexp(0.0, -odds))
 
 
-def _apart(vectors: NDArray[np.float32], rows: Ints) -> Floats:
-    """n x k distances from each of k rows, by their coordinates."""
-    norms = np.einsum("nd,nd->n", vectors, vectors)
-    squared = norms[:, None] + norms[rows] - 2 * (vectors @ vectors[rows].T)
-    return np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float64)
+def _away(vectors: NDArray[np.float32], rows: Ints, threads: int) -> Floats:
+    """n: mean distance from k rows, by coordinates; so many threads work them out."""
+    others = vectors[rows].T
+    norms = np.einsum("nd,nd->n", vectors[rows], vectors[rows])
+
+    def of(some: slice) -> Floats:
+        block = vectors[some]
+        squared = np.einsum("nd,nd->n", block, block)[:, None] + norms - 2 * (block @ others)
+        apart = np.asarray(np.sqrt(np.maximum(squared, 0.0)), np.float64)
+        return np.asarray(apart.mean(axis=1))
+
+    return in_blocks(len(vectors), threads, of)
 
 
 def among_rows(family: Family, rows: Ints) -> Floats:

@@ -58,7 +58,7 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     m = len(tree)
     memo = memo or Memo()
     kind = row_of(m, LISTED, *((name, "<f8", (min(LISTED, m - 1),)) for name in _MEASURED), ("precision", "<i8"))
-    vectors = coordinates(tree)
+    vectors = coordinates(tree, memo.processes)
     finder = finder_of(vectors)
     # Lists follow from whom coordinates are seen from, too.
     told = tree.content_keys[seen_from(tree)].tobytes()
@@ -79,8 +79,7 @@ def measure_large(tree: Family, memo: Memo | None = None) -> LargeMeasured:
     a, b = np.repeat(np.arange(m), held.sum(axis=1)), near[held]
     extra = _in_what_is_kept(tree, vectors, memo, told)
     values = {name: (records[name][:, :LISTED][held], getattr(extra, name)) for name in ("squared", *_MEASURED)}
-    pairs = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, values.values()))
-    squared = Sparse(m, pairs.a, pairs.b, pairs.squared, diagonal=0.0, unknown=np.inf, measure=between(tree))
+    pairs, squared = _once(tree, np.append(a, extra.a), np.append(b, extra.b), *map(np.concatenate, values.values()))
     return LargeMeasured(
         pairs, squared, _correlated(tree, fresh, kept), vectors, near, recall(tree, near, fresh, kept)
     )  # fmt: skip
@@ -153,15 +152,18 @@ def _alike(numbers: Ints) -> list[Ints]:
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
-def _once(tree: Family, a: Ints, b: Ints, squared: Floats, correlation: Floats, shared: Floats, equal: Floats) -> Pairs:
-    """Each of these pairs once, by rising rows."""
+def _once(
+    tree: Family, a: Ints, b: Ints, squared: Floats, correlation: Floats, shared: Floats, equal: Floats
+) -> tuple[Pairs, Sparse]:
+    """Each of these pairs once, by rising rows; squared distances both ways."""
     starts, columns, first = each_way(len(tree), a, b)
+    matrix = Sparse.of_lists(starts, columns, squared[first], diagonal=0.0, unknown=np.inf, measure=between(tree))
     rows = np.repeat(np.arange(len(tree)), np.diff(starts))
     above = rows < columns
     first = first[above]
     squared, correlation, shared, equal = (each[first] for each in (squared, correlation, shared, equal))
     distance = np.sqrt(squared / tree.elements.sum())
-    return Pairs(rows[above], columns[above], squared, distance, correlation, shared, equal)
+    return Pairs(rows[above], columns[above], squared, distance, correlation, shared, equal), matrix
 
 
 def _correlated(tree: Family, fresh: Ints, kept: Kept) -> Sparse:

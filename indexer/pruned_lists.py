@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from indexer.family import Family
-from indexer.kept_lists import FRESH, NOBODY, Kept
+from indexer.kept_lists import Kept
 from indexer.memo import Memo
 from indexer.screen import lost_to_rounding
 from indexer.vicinity import nonzero
@@ -57,31 +57,29 @@ def pruned_pairs(
         return rows, rows, np.empty((0, FIGURES))
     kind = np.dtype([("near", "<i4", (k,)), ("apart", "<f8", (k,)), ("figures", "<f8", (k, FIGURES))])
     kept = Kept(memo or Memo(), f"{_KIND} {kind.itemsize}", min(family.content_hashes), told)
-    known = kept.read_few(family, kind)
-    before = np.zeros(n, kind) if known is None else known
-    records = np.zeros(n, kind)
-    records["near"] = NOBODY
-    lost = np.ones(rows.size, bool) if known is None else (known["near"][rows] < 0).any(axis=1)
-    fresh = np.flatnonzero((before["near"] == FRESH).all(axis=1))
+    known = kept.read_few(family, kind, rows)
+    before, fresh = (np.zeros(rows.size, kind), rows[:0]) if known is None else known
+    records = np.zeros(rows.size, kind)
+    lost = np.ones(rows.size, bool) if known is None else (before["near"] < 0).any(axis=1)
     masks = nonzero(family, rows)
     for first in range(0, int(lost.sum()), _BLOCK):
         block = np.flatnonzero(lost)[first : first + _BLOCK]
         for at, others in zip(block, _likely(vectors, rows[block], masks[block], k), strict=True):
-            _note(records[rows[at]], others, _apart(vectors, rows[at], masks[at], others))
+            _note(records[at], others, _apart(vectors, rows[at], masks[at], others))
     for at in np.flatnonzero(~lost):
         # One that had a list is none of those that came.
-        old = before[rows[at]]
+        old = before[at]
         apart = np.append(old["apart"], _apart(vectors, rows[at], masks[at], fresh))
-        _note(records[rows[at]], np.append(old["near"], fresh), apart)
-    near = records["near"][rows]
-    row, now, then = np.nonzero((near[:, :, None] == before["near"][rows][:, None, :]) & (known is not None))
+        _note(records[at], np.append(old["near"], fresh), apart)
+    near = records["near"]
+    row, now, then = np.nonzero((near[:, :, None] == before["near"][:, None, :]) & (known is not None))
     new = np.ones(near.shape, bool)
     new[row, now] = False
     figures = np.zeros((*near.shape, FIGURES))
-    figures[row, now] = before["figures"][rows[row], then]
+    figures[row, now] = before["figures"][row, then]
     at, place = np.nonzero(new)
     figures[at, place] = measure(rows[at], near[at, place].astype(np.int64))
-    records["figures"][rows] = figures
+    records["figures"] = figures
     kept.write_few(family, records, rows)
     return np.repeat(rows, k), near.astype(np.int64).reshape(-1), figures.reshape(-1, FIGURES)
 

@@ -35,10 +35,37 @@ class Sparse:
         unknown: float,
         measure: Measure | None = None,
     ) -> None:
-        self._starts, self._columns, first = each_way(n, a, b)
-        self._values = values[first]
+        starts, columns, first = each_way(n, a, b)
+        self._hold(starts, columns, values[first], diagonal, unknown, measure)
+
+    @classmethod
+    def of_lists(
+        cls,
+        starts: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: NDArray[np.float64],
+        *,
+        diagonal: float,
+        unknown: float,
+        measure: Measure | None = None,
+    ) -> Sparse:
+        """One whose rows are at hand as `lists` gives them, both ways."""
+        result = cls.__new__(cls)
+        result._hold(starts, columns, values, diagonal, unknown, measure)
+        return result
+
+    def _hold(
+        self,
+        starts: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: NDArray[np.float64],
+        diagonal: float,
+        unknown: float,
+        measure: Measure | None,
+    ) -> None:
+        self._starts, self._columns, self._values = starts, columns, values
         self._beside = np.empty(0, np.int64), np.empty(0)
-        self._n, self._diagonal, self._unknown, self._measure = n, diagonal, unknown, measure
+        self._n, self._diagonal, self._unknown, self._measure = len(starts) - 1, diagonal, unknown, measure
 
     def __len__(self) -> int:
         return self._n

@@ -1,5 +1,5 @@
 """Pairs of n rows as lists of each row's others, each once: by counting, where sorting all pairs takes ten times as
-long."""
+long. Fewer than 2^31 pairs."""
 
 from __future__ import annotations
 
@@ -34,24 +34,22 @@ def _each_way(n: int, a: Ints, b: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     for v in range(n):
         starts[v + 1] += starts[v]
     held = starts[:-1].copy()
-    columns, first = np.empty(2 * a.size, np.int64), np.empty(2 * a.size, np.int64)
+    # Of each column first: gone through in order, they put themselves into rows by rising column.
+    rows, pairs = np.empty(2 * a.size, np.int32), np.empty(2 * a.size, np.int32)
     for p in range(a.size):
         for v, u in ((a[p], b[p]), (b[p], a[p])):
-            columns[held[v]], first[held[v]] = u, p
+            rows[held[v]], pairs[held[v]] = u, p
             held[v] += 1
-    kept = np.zeros(n, np.int64)
-    for v in range(n):
-        inside = slice(starts[v], starts[v + 1])
-        # By column, and of one column by pair: pairs came in their order.
-        order = np.argsort(columns[inside], kind="mergesort")
-        others, pairs = columns[inside][order], first[inside][order]
-        count = 0
-        for at in range(others.size):
-            if at == 0 or others[at] != others[at - 1]:
-                columns[starts[v] + count], first[starts[v] + count] = others[at], pairs[at]
-                count += 1
-        kept[v] = count
-    return starts, columns, first, kept
+    held[:] = starts[:-1]
+    columns, first = np.empty(2 * a.size, np.int64), np.empty(2 * a.size, np.int64)
+    for u in range(n):
+        for i in range(starts[u], starts[u + 1]):
+            at = held[rows[i]]
+            # Pairs of one column come in their order: the first of them says so.
+            if at == starts[rows[i]] or columns[at - 1] != u:
+                columns[at], first[at] = u, pairs[i]
+                held[rows[i]] += 1
+    return starts, columns, first, held - starts[:-1]
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from indexer.blocks import in_blocks
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, Finder, entering, nearest_among
@@ -33,7 +34,7 @@ def seen_from(family: Family) -> Ints:
     return np.array(sorted(range(len(family)), key=lambda row: family.content_hashes[row])[:3], np.int64)
 
 
-def coordinates(family: Family) -> NDArray[np.float32]:
+def coordinates(family: Family, threads: int = 1) -> NDArray[np.float32]:
     """n x some 1,024: a prefix of each measured tensor's samples less the median of those of three members,
     scaled so that squared distances estimate those of whole models; none beyond MOST."""
     # Members of a family agree in all but a thousandth of their size, which float32 would not resolve. Of three members
@@ -41,20 +42,27 @@ def coordinates(family: Family) -> NDArray[np.float32]:
     held, rows = family.prefixes
     middle = np.median(held[rows[seen_from(family)]].astype(np.float64), axis=0)
     scales = np.sqrt(family.elements / np.array(family.prefix_sizes))
-    return np.asarray(_seen(held, rows, middle, np.repeat(scales, family.prefix_sizes)))
+    told = middle, np.repeat(scales, family.prefix_sizes)
+    out = np.empty((len(rows), held.shape[1]), np.float32)
+    # Into one array: put together afterwards, they would be there twice.
+    in_blocks(len(rows), threads, lambda some: _see(held, rows[some], *told, out[some]))
+    return out
 
 
 @njit(cache=True, nogil=True)
-def _seen(
-    prefix: NDArray[Any], rows: Ints, middle: NDArray[np.float64], scale: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    out = np.empty((rows.size, prefix.shape[1]), np.float32)
+def _see(
+    prefix: NDArray[Any],
+    rows: Ints,
+    middle: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> Ints:
     for i in range(rows.size):
         own = prefix[rows[i]]
         for j in range(own.size):
             value = (np.float64(own[j]) - middle[j]) * scale[j]
             out[i, j] = min(max(value, -MOST), MOST) if value == value else value
-    return out
+    return rows
 
 
 def row_of(n: int, k: int, *more: tuple[Any, ...]) -> np.dtype[np.void]:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import derived
+from indexer.blocks import in_blocks
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import SLACK, Bounds, Flat
@@ -266,3 +267,16 @@ def test_damaged_weights_empty_no_lists(large: None) -> None:
     assert (measured.near[:-1, :8] >= 0).all()
     found = facts(solve_component(family))
     assert np.mean([found.get(child) == edge for child, edge in whole.items()]) > 0.9
+
+
+@pytest.mark.parametrize("n", [1, 4095, 4096, 8191, 8192, 12_289])
+def test_blocks_of_rows_are_all_rows_in_order(n: int) -> None:
+    seen: list[int] = []
+
+    def of(some: slice) -> np.ndarray:
+        seen.append(some.stop - some.start)
+        return np.arange(n)[some]
+
+    assert np.array_equal(in_blocks(n, 2, of), np.arange(n))
+    assert min(seen) >= min(n, 4096)
+    assert max(seen) < 8192 or n < 8192
