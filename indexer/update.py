@@ -21,6 +21,7 @@ from indexer.kept_answers import KeptAnswers, kept_answers
 from indexer.memo import NOTHING, RECORD, SOLVER_VERSION, Fetched
 from indexer.paper import solve_paper
 from indexer.parts import Placed, how_many, known_models, touched_parts, vectors_path
+from indexer.parts_again import forget_parts, parts_again
 from indexer.reading import Reader, load_metadata
 from indexer.solve import is_large
 from indexer.trees import Solved, changed, model_trees, reasons
@@ -166,7 +167,8 @@ def _update_architecture(
     at_once = how_many(known.ids.tolist() if parts is None else [i for part in parts for i in part], read)
     if parts is None:
         with threadpool_limits(workers.count, "blas"):
-            parts = all_parts(path, known, read, at_once, lambda done: progress.advance(0, done))
+            say = partial(progress.advance, 0)
+            parts = parts_again(path, known, lambda: all_parts(path, known, read, at_once, say))
         parts = parts if paper else changed(parts, known, placed)
     if paper:
         # Clustering is global in the paper, and normalisation spans a tree: nothing is local to a component.
@@ -191,6 +193,7 @@ def _update_architecture(
             added, closed = _write(writer, found, inferred)
             record_touched(c, writer.run_id, reasons(known, placed, found, everything))
         yield len(found), added, closed
+    forget_parts(path)
 
 
 def _write(writer: GraphWriter, found: Sequence[Solved], placed: set[int]) -> tuple[int, int]:
