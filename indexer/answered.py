@@ -57,7 +57,7 @@ class Answered:
         rows = np.arange(len(told)) if which is None else np.flatnonzero(which)
         records = np.empty(len(rows), _record(answers.dtype, answers.shape[1:]))
         records["key"], records["told"], records["answer"] = self._keys[rows], told[rows], answers[rows]
-        self.memo.hold(f"{RECORD}{kind} {records.itemsize}", self._content, records.tobytes())
+        self.memo.hold(f"{RECORD}{kind} {records.itemsize}", self._content, records.view(np.uint8).data)
 
 
 def digests(keys: Words, starts: Ints, rows: Ints, told: bytes = b"") -> Words:

@@ -8,7 +8,7 @@ beside it (`indexer.finders.apart`), and takes the lower row of two that are equ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -46,6 +46,8 @@ class Kept:
     """Of the model that they are kept with."""
     told: bytes
     """What they follow from: where it is another, nothing that was kept holds."""
+    _seen: list[bytes] = field(default_factory=list)
+    """What `members` says, once lists were read."""
 
     def read(self, family: Family, row: np.dtype[np.void]) -> Records | None:
         """The records of a family's models, as they were kept, in its numbers; None where nothing is of use."""
@@ -55,10 +57,15 @@ class Kept:
         if held[: len(self.told)] != self.told or len(held) <= at or (len(held) - at) % record.itemsize:
             return None
         records = np.frombuffer(held, record, -1, at)
-        return renumbered(records["key"], records["row"], family.content_keys)
+        found = renumbered(records["key"], records["row"], family.content_keys)
+        self._seen.append(self.members())
+        self.memo.let_go(RECORD + self.kind, self.content)
+        return found
 
     def members(self) -> bytes:
         """16 bytes over the models whose lists were kept; nothing where none were."""
+        if self._seen:
+            return self._seen[0]
         held = self.memo.held(RECORD + self.kind, self.content)
         if held[: len(self.told)] != self.told:
             return b""
@@ -75,13 +82,13 @@ class Kept:
     def write_beside(self, family: Family, kind: str, items: Mapping[bytes, bytes]) -> None:
         """Keep what holds of some models (keys of 16 bytes) among all whose lists are kept, each as long."""
         told = b"".join(key + value for key, value in sorted(items.items()))
-        self.memo.hold(RECORD + kind, self.content, _members(family) + told)
+        self.memo.hold(RECORD + kind, self.content, _members(family), told)
 
     def write(self, family: Family, records: Records) -> None:
         """Keep them for the next update."""
         told = np.empty(len(records), _with_key(records.dtype))
         told["key"], told["row"] = family.content_keys, records
-        self.memo.hold(RECORD + self.kind, self.content, self.told + _members(family) + told.tobytes())
+        self.memo.hold(RECORD + self.kind, self.content, self.told, _members(family), _bytes(told))
 
     def read_few(self, family: Family, row: np.dtype[np.void], rows: Ints) -> tuple[Records, Ints] | None:
         """(of some rows, as `read` gives them, what `write_few` kept, NOBODY where it kept nothing; rows of the family
@@ -112,12 +119,17 @@ class Kept:
         """Keep the records of some rows, where most have no list."""
         told = np.empty(len(rows), _with_place(records.dtype))
         told["place"], told["row"] = rows, records
-        keys = len(family).to_bytes(8, "little") + family.content_keys.tobytes()
-        self.memo.hold(RECORD + self.kind, self.content, self.told + keys + told.tobytes())
+        keys = len(family).to_bytes(8, "little"), family.content_keys.tobytes()
+        self.memo.hold(RECORD + self.kind, self.content, self.told, *keys, _bytes(told))
 
 
 def _members(family: Family) -> bytes:
     return blake3(family.content_keys.tobytes()).digest(_MEMBERS)
+
+
+def _bytes(told: NDArray[np.void]) -> memoryview:
+    """The bytes of an array, which is contiguous, without a copy."""
+    return told.view(np.uint8).data
 
 
 def _with_key(row: np.dtype[Any]) -> np.dtype[np.void]:

@@ -35,6 +35,7 @@ class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
         """`fetch` gives the answers about models of some contents, each asked once."""
         self._fetch = fetch
         self._asked: set[str] = set()
+        self._let_go: set[tuple[str, str]] = set()
         self.held: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         """What was fetched."""
 
@@ -45,7 +46,15 @@ class Fetched(Mapping[tuple[str, str], tuple[bytes, bytes]]):
             self._asked.update(new)
             self.held.update(self._fetch(new))
 
+    def let_go(self, key: tuple[str, str]) -> None:
+        """Hold an answer no longer; it is fetched again if it is asked for again."""
+        self._let_go.add(key)
+        self.held.pop(key, None)
+
     def __getitem__(self, key: tuple[str, str]) -> tuple[bytes, bytes]:
+        if key in self._let_go and not in_fork():
+            self._let_go.discard(key)
+            self.held.update(self._fetch([key[0]]))
         self.want(key[:1])
         return self.held[key]
 
@@ -127,9 +136,14 @@ class Memo:
         answer = memoryview((self._known((content, kind)) or NOTHING)[1])
         return answer[16:] if answer[:16] == self._asked else answer[:0]
 
-    def hold(self, kind: str, content: str, told: bytes) -> None:
+    def hold(self, kind: str, content: str, *told: bytes | memoryview) -> None:
         """Note what is worth having again, whatever else there is: it says itself what it holds for."""
-        self.used[content, kind] = b"", self._asked + told
+        self.used[content, kind] = b"", b"".join((self._asked, *told))
+
+    def let_go(self, kind: str, content: str) -> None:
+        """What `hold` noted last was looked at, and is not likely to be again: it may be large."""
+        if isinstance(self._stored, Fetched):
+            self._stored.let_go((content, kind))
 
     def hold_on(self, kind: str, content: str, beside: str = "") -> None:
         """Note again what `hold` noted last, if it did: it was not asked, but holds. If the answer of kind `beside` is

@@ -20,7 +20,7 @@ from indexer.family import Family
 from indexer.links import join
 from indexer.shortlist import thinned
 from indexer.solve import split
-from store.vectors import Vectors, append_vectors, mapped_vectors, placed_vectors, stored_layout
+from store.vectors import Vectors, append_vectors, let_go, mapped_vectors, placed_vectors, stored_layout
 
 __all__ = [
     "AT_ONCE",
@@ -266,4 +266,6 @@ def _with_new(
     equal = np.flatnonzero(np.isin(known.contents[:, 0], known.contents[new, 0]) & ~is_new)
     for at in [*equal.tolist(), *new.tolist()]:
         labels[at] = by_content.setdefault(known.contents[at].tobytes(), int(labels[at]))
-    return join(vectors, labels, new, lambda a, b: related_in(known, a, b, load), sizes, rows)
+    joined = join(vectors, labels, new, lambda a, b: related_in(known, a, b, load), sizes, rows)
+    let_go(vectors)
+    return joined

@@ -21,7 +21,7 @@ from indexer.family import Family, content_keys
 from indexer.row_arrays import OftenRead, RowArrays, keep_often_read
 from indexer.unread import Unread
 from store.dtypes import DTYPES
-from store.vectors import Vectors, append_vectors, has_layout, mapped_vectors, write_vectors
+from store.vectors import Vectors, append_vectors, has_layout, let_go, mapped_vectors, write_vectors
 
 __all__ = ["keep_prefixes", "read_by_row"]
 
@@ -93,6 +93,7 @@ def read_by_row(
     places[order] = known[1]
     size = sum(example.prefix_sizes)
     bare = unpacked(values[:, size:], places, example, who, quantized)
+    let_go(values)
     if not all(_exact(tensor.dtypes) for tensor in bare.tensors):
         return None
     bare.__dict__["content_keys"] = keys

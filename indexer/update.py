@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from indexer.all_parts import all_parts
+from indexer.batches import batched, by_row
 from indexer.family import Family
 from indexer.kept_answers import KeptAnswers, kept_answers
 from indexer.memo import NOTHING, RECORD, SOLVER_VERSION, Fetched
@@ -178,7 +179,8 @@ def _update_architecture(
             lambda: [(family.model_ids[rows].tolist(), tree) for rows, tree in trees]
         ]
     else:
-        some = list(batched(parts, at_once))
+        new = set(known.ids[known.roots == 0].tolist())
+        some = list(batched(parts, at_once, lambda part: not everything and by_row(part, new)))
         if len(some) > 1:
             # Whatever a batch leaves of a tree that fell apart is solved by the next run if this one ends early.
             with writer.transaction():
@@ -272,20 +274,6 @@ def _solve(
     return [
         (family.model_ids[part].tolist(), replace(each, memory={})) for part, each in zip(rows, solved, strict=True)
     ]
-
-
-def batched(parts: Iterable[list[int]], most: int) -> Iterator[list[list[int]]]:
-    """The parts, in batches of at most so many members; a larger part is one by itself."""
-    batch: list[list[int]] = []
-    held = 0
-    for part in parts:
-        if batch and held + len(part) > most:
-            yield batch
-            batch, held = [], 0
-        batch.append(part)
-        held += len(part)
-    if batch:
-        yield batch
 
 
 def _parted(family: Family, parts: Sequence[NDArray[np.int64]], answers: Answers) -> Iterator[Answers]:

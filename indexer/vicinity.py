@@ -14,6 +14,7 @@ from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, Finder, entering, nearest_among
 from indexer.kept_lists import FRESH, Records
+from store.vectors import let_go
 
 __all__ = ["MOST", "coordinates", "listed", "nearest_of", "nonzero", "row_of", "seen_from"]
 
@@ -46,6 +47,7 @@ def coordinates(family: Family, threads: int = 1) -> NDArray[np.float32]:
     out = np.empty((len(rows), held.shape[1]), np.float32)
     # Into one array: put together afterwards, they would be there twice.
     in_blocks(len(rows), threads, lambda some: _see(held, rows[some], *told, out[some]))
+    let_go(held)
     return out
 
 

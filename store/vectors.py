@@ -9,11 +9,12 @@ record counts only while the graph knows its model with that content, so that no
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ __all__ = [
     "Vectors",
     "append_vectors",
     "has_layout",
+    "let_go",
     "mapped_vectors",
     "placed_vectors",
     "stored_layout",
@@ -33,7 +35,7 @@ _LONGEST_HEAD: Final = 16 << 20
 _AT_ONCE: Final = 256
 """Records that are looked at together: so many stay in the processor's cache."""
 _WRITTEN: Final = 16_384
-"""Records that are made for writing at a time."""
+"""Records that are made for writing, or held in memory while they are read, at a time."""
 _MAGIC: Final = "modelkin vectors 1"
 
 
@@ -104,12 +106,12 @@ def placed_vectors(
     told = _told(path, layout, model_ids, contents)
     if told is None or not told[1].size:
         return None
-    found, rows = told
+    found, rows, places = told
     values = np.zeros((len(model_ids) + room, sum(layout.values())), np.float32)
-    places = np.searchsorted(model_ids, found["id"][rows])
     for first in range(0, len(rows), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
         values[places[some]] = found["vector"][rows[some]]
+    let_go(found)
     there = np.zeros(len(model_ids), bool)
     there[places] = True
     return values, there
@@ -123,16 +125,26 @@ def mapped_vectors(
     told = _told(path, layout, model_ids, contents)
     if told is None or not told[1].size:
         return None
-    found, rows = told
+    found, rows, at = told
     places = np.full(len(model_ids), -1)
-    places[np.searchsorted(model_ids, found["id"][rows])] = rows
+    places[at] = rows
     return np.asarray(found["vector"]), places
+
+
+def let_go(values: NDArray[Any]) -> None:
+    """Hold no longer in memory what was looked at of a file that an array shows: it is read again when it is looked at
+    again. Does nothing with other arrays, and where the system knows no such call."""
+    base: Any = values
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _told(
     path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64]
-) -> tuple[NDArray[np.void], NDArray[np.int64]] | None:
-    """(records of the file, places of those that count, by rising id)."""
+) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]] | None:
+    """(records of the file; places of those that count, by rising id; which of the models they are of)."""
     head = _head(layout)
     record = _record(sum(layout.values()))
     try:
@@ -143,14 +155,22 @@ def _told(
             found = np.memmap(file, record, "r", len(head), (count,)) if count else np.empty(0, record)
     except OSError:
         return None
-    at = np.minimum(np.searchsorted(model_ids, found["id"]), max(len(model_ids) - 1, 0))
+    ids, held = np.empty(len(found), np.int64), np.empty((len(found), 2), np.uint64)
+    whole = np.empty(len(found), bool)
+    for begin in range(0, len(found), _WRITTEN):
+        some = slice(begin, begin + _WRITTEN)
+        ids[some], held[some] = found["id"][some], found["content"][some]
+        whole[some] = _checks(found[some]) == found["check"][some]
+        let_go(found)
+    at = np.minimum(np.searchsorted(model_ids, ids), max(len(model_ids) - 1, 0))
     known = np.zeros(len(found), bool)
     if len(model_ids):
-        known = (model_ids[at] == found["id"]) & (contents[at] == found["content"]).all(axis=1)
-    rows = np.flatnonzero(known & (_checks(found) == found["check"]))
+        known = (model_ids[at] == ids) & (contents[at] == held).all(axis=1)
+    rows = np.flatnonzero(known & whole)
     # A record that was damaged once is written again at the end.
-    _, first = np.unique(found["id"][rows][::-1], return_index=True)
-    return found, rows[::-1][first]
+    _, first = np.unique(ids[rows][::-1], return_index=True)
+    rows = rows[::-1][first]
+    return found, rows, at[rows]
 
 
 def _records(vectors: Vectors) -> NDArray[np.void]:

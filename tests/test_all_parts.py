@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.all_parts import all_parts
+from indexer.batches import LONE, batched, by_row
 from indexer.components import connect
 from indexer.family import Family
 from indexer.parts import Known, known_models
 from indexer.solve import split
-from indexer.update import batched
 from store.vectors import stored_layout
 from tests.grown import family_of, grow, start
 from tests.stored_vectors import read_vectors
@@ -89,3 +89,11 @@ def test_batches_hold_every_part_once() -> None:
     parts = [[1], [2, 3], [4, 5, 6, 7], [8], [9]]
     assert list(batched(parts, 3)) == [[[1], [2, 3]], [[4, 5, 6, 7]], [[8], [9]]]
     assert list(batched([], 3)) == []
+    assert list(batched(parts, 3, lambda part: part == [2, 3])) == [[[2, 3]], [[1]], [[4, 5, 6, 7]], [[8], [9]]]
+
+
+def test_a_large_component_is_solved_by_itself_where_few_are_new() -> None:
+    part = list(range(LONE))
+    assert by_row(part, set(range(LONE // 4)))
+    assert not by_row(part, set(range(LONE // 4 + 1)))
+    assert not by_row(part[1:], set())

@@ -12,7 +12,7 @@ from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, finder_of
 from indexer.kept_lists import FRESH, GONE, Kept, Records
-from indexer.memo import Memo
+from indexer.memo import RECORD, Fetched, Memo
 from indexer.vicinity import coordinates, listed, row_of, seen_from
 from tests.grown import family_of, start
 from tests.test_large import computed, crowd
@@ -129,3 +129,19 @@ def test_vectors_of_strangers_are_in_no_list() -> None:
     assert [sorted(each[each >= 0].tolist()) for each in near[:5]] == [
         [u for u in range(5) if u != v] for v in range(5)
     ]
+
+
+def test_lists_that_were_read_are_held_no_longer() -> None:
+    family = family_of(crowd(22, 30))
+    memo = Memo()
+    search(family, memo, False)
+    stored = Fetched(lambda contents: {key: told for key, told in memo.used.items() if key[0] in contents})
+    again = Memo(stored)
+    found, searched = search(family, again, False)
+    assert searched == 0
+    assert not [key for key in stored.held if key[1].startswith(RECORD)]
+    # Who asks again has them again: all edges may have to be told anew.
+    once_more, searched = search(family, Memo(stored), False)
+    assert searched == 0
+    assert once_more.tobytes() == found.tobytes()
+    assert again.used == memo.used
