@@ -20,7 +20,7 @@ from indexer.family import Family
 from indexer.links import join
 from indexer.shortlist import thinned
 from indexer.solve import split
-from store.vectors import Vectors, append_vectors, let_go, mapped_vectors, placed_vectors, stored_layout
+from store.vectors import Vectors, append_vectors, let_go, mapped_vectors, placed_vectors, shown_vectors, stored_layout
 
 __all__ = [
     "AT_ONCE",
@@ -237,18 +237,20 @@ def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32],
     found = mapped_vectors(path, layout, known.ids, known.contents)
     if found is None:
         return None
-    missing = known.ids[found[1] < 0]
+    values, places = found
+    missing = known.ids[places < 0]
     if missing.size:
         family = load(missing.tolist())
         if not {t.name for t in family.measured} <= set(layout):
             return None
         made = thinned(family, normalised(family), layout)
         at = np.searchsorted(known.ids, family.model_ids)
-        append_vectors(path, layout, Vectors(family.model_ids, known.contents[at], made))
-        found = mapped_vectors(path, layout, known.ids, known.contents)
-        if found is None or (found[1] < 0).any():
+        first = append_vectors(path, layout, Vectors(family.model_ids, known.contents[at], made))
+        places[at] = first + np.arange(len(at))
+        shown = shown_vectors(path, layout)
+        if shown is None or (places < 0).any():
             return None
-    values, places = found
+        values = shown
     first, last = int(places.min()), int(places.max()) + 1
     # Where few of the file's models are gone, nothing is copied.
     if last - first <= _SPREAD * len(places):

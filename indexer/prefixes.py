@@ -21,7 +21,7 @@ from indexer.family import Family, content_keys
 from indexer.row_arrays import OftenRead, RowArrays, keep_often_read
 from indexer.unread import Unread
 from store.dtypes import DTYPES
-from store.vectors import Vectors, append_vectors, has_layout, let_go, mapped_vectors, write_vectors
+from store.vectors import Vectors, append_vectors, has_layout, let_go, mapped_vectors, shown_vectors, write_vectors
 
 __all__ = ["keep_prefixes", "read_by_row"]
 
@@ -79,18 +79,21 @@ def read_by_row(
     missing = order if known is None else order[known[1] < 0]
     if known is None or missing.size * _MANY > len(ids):
         return None
+    values, there = known
     new: list[Any] = []
     if missing.size:
         some = example if ids[missing].tolist() == [model] else load(ids[missing].tolist())
         if not _even(some) or not _same_sizes(example, some):
             return None
         new = tables(some.model_ids.tolist())
-        append_vectors(path, layout, _added(some, example, new))
-        known = mapped_vectors(path, layout, ids[order], contents)
-        if known is None or (known[1] < 0).any():
+        first = append_vectors(path, layout, _added(some, example, new))
+        there[np.searchsorted(ids[order], some.model_ids)] = first + np.arange(len(some))
+        shown = shown_vectors(path, layout)
+        if shown is None or (there < 0).any():
             return None
-    values, places = known[0], np.empty_like(order)
-    places[order] = known[1]
+        values = shown
+    places = np.empty_like(order)
+    places[order] = there
     size = sum(example.prefix_sizes)
     bare = unpacked(values[:, size:], places, example, who, quantized)
     let_go(values)

@@ -26,6 +26,7 @@ __all__ = [
     "let_go",
     "mapped_vectors",
     "placed_vectors",
+    "shown_vectors",
     "stored_layout",
     "write_vectors",
 ]
@@ -131,6 +132,25 @@ def mapped_vectors(
     return np.asarray(found["vector"]), places
 
 
+def shown_vectors(path: Path, layout: Mapping[str, int]) -> NDArray[np.float32] | None:
+    """The vectors of a file, none of which is looked at; None where there is no file of this layout."""
+    found = _mapped(path, layout)
+    return None if found is None else np.asarray(found["vector"])
+
+
+def _mapped(path: Path, layout: Mapping[str, int]) -> NDArray[np.void] | None:
+    head = _head(layout)
+    record = _record(sum(layout.values()))
+    try:
+        with path.open("rb") as file:
+            if file.read(len(head)) != head:
+                return None
+            count = (os.fstat(file.fileno()).st_size - len(head)) // record.itemsize
+            return np.memmap(file, record, "r", len(head), (count,)) if count else np.empty(0, record)
+    except OSError:
+        return None
+
+
 def let_go(values: NDArray[Any]) -> None:
     """Hold no longer in memory what was looked at of a file that an array shows: it is read again when it is looked at
     again. Does nothing with other arrays, and where the system knows no such call."""
@@ -145,15 +165,8 @@ def _told(
     path: Path, layout: Mapping[str, int], model_ids: NDArray[np.int64], contents: NDArray[np.uint64]
 ) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]] | None:
     """(records of the file; places of those that count, by rising id; which of the models they are of)."""
-    head = _head(layout)
-    record = _record(sum(layout.values()))
-    try:
-        with path.open("rb") as file:
-            if file.read(len(head)) != head:
-                return None
-            count = (os.fstat(file.fileno()).st_size - len(head)) // record.itemsize
-            found = np.memmap(file, record, "r", len(head), (count,)) if count else np.empty(0, record)
-    except OSError:
+    found = _mapped(path, layout)
+    if found is None:
         return None
     ids, held = np.empty(len(found), np.int64), np.empty((len(found), 2), np.uint64)
     whole = np.empty(len(found), bool)
@@ -180,14 +193,16 @@ def _records(vectors: Vectors) -> NDArray[np.void]:
     return records
 
 
-def append_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> None:
-    """Add records to a file of this layout. Raises OSError when it cannot be written."""
+def append_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> int:
+    """Add records to a file of this layout; which of its records the first of them is. Raises OSError when it cannot be
+    written."""
     start, size = len(_head(layout)), _record(vectors.values.shape[1]).itemsize
     with path.open("r+b") as file:
         whole = (os.fstat(file.fileno()).st_size - start) // size
         file.truncate(start + whole * size)
         file.seek(start + whole * size)
         file.write(_records(vectors).tobytes())
+    return int(whole)
 
 
 def write_vectors(path: Path, layout: Mapping[str, int], vectors: Vectors) -> None:
