@@ -7,6 +7,7 @@ beside it (`indexer.finders.apart`), and takes the lower row of two that are equ
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -102,8 +103,6 @@ class Kept:
             return None
         few = np.frombuffer(held, record, -1, at + 16 * n) if len(held) > at + 16 * n else np.empty(0, record)
         now = _now(np.frombuffer(held, np.uint8, 16 * n, at).reshape(n, 16), family.content_keys)
-        if now is None:
-            return None
         new = np.ones(len(family), bool)
         new[now[now >= 0]] = False
         held_by = np.full(len(family), -1)
@@ -140,14 +139,9 @@ def _with_place(row: np.dtype[Any]) -> np.dtype[np.void]:
     return np.dtype([("place", "<i4"), ("row", row)])
 
 
-def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -> Records | None:
-    """Records of the models of `keys` (n x 16) from those of `old` (m x 16), with FRESH where they have nothing to say.
-
-    None where the models that both have come in another order: of two that are equally far the first is nearer.
-    """
+def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -> Records:
+    """Records of the models of `keys` (n x 16) from those of `old` (m x 16); FRESH where they have nothing to say."""
     rows = _now(old, keys)
-    if rows is None:
-        return None
     there = np.flatnonzero(rows >= 0)
     result = np.empty(len(keys), kept.dtype)
     new = np.ones(len(keys), bool)
@@ -163,13 +157,38 @@ def renumbered(old: NDArray[np.uint8], kept: Records, keys: NDArray[np.uint8]) -
     return result
 
 
-def _now(old: NDArray[np.uint8], keys: NDArray[np.uint8]) -> Ints | None:
-    """m: which row of `keys` (n x 16) each of `old` (m x 16) is, GONE where it is none; None where rows that both have
-    come in another order."""
+def _now(old: NDArray[np.uint8], keys: NDArray[np.uint8]) -> Ints:
+    """m: which row of `keys` (n x 16) each of `old` (m x 16) is, GONE where it is none.
+
+    Of two that are equally far the first is nearer. So models that come in another order now (a copy that is taken for
+    the original, under its own name) are taken for gone, as few as can be.
+    """
     before, now = (np.ascontiguousarray(each).view(np.uint64).reshape(-1, 2) for each in (old, keys))
     rows = places_of(now, before, GONE)
-    there = rows[rows >= 0]
-    return None if (np.diff(there) <= 0).any() else rows
+    there = np.flatnonzero(rows >= 0)
+    if (np.diff(rows[there]) <= 0).any():
+        moved = np.ones(there.size, bool)
+        moved[_rising(rows[there].tolist())] = False
+        rows[there[moved]] = GONE
+    return rows
+
+
+def _rising(values: list[int]) -> list[int]:
+    """Places of a longest rising sequence among the values."""
+    ends: list[int] = []
+    """The least value that a sequence of each length ends with."""
+    at: list[int] = []
+    before: list[int] = []
+    for place, value in enumerate(values):
+        length = bisect_left(ends, value)
+        before.append(at[length - 1] if length else -1)
+        ends[length : length + 1], at[length : length + 1] = [value], [place]
+    found = []
+    place = at[-1] if at else -1
+    while place >= 0:
+        found.append(place)
+        place = before[place]
+    return found
 
 
 def _numbers(rows: Ints) -> NDArray[np.int32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,16 +50,20 @@ def search(family: Family, memo: Memo, bounded: bool) -> tuple[Records, int]:
 @pytest.mark.parametrize("whole", [100, 8])
 @pytest.mark.parametrize("bounded", [False, True])
 @settings(deadline=None, max_examples=60)
-@given(STEPS)
-def test_kept_lists_are_those_of_a_search(bounded: bool, whole: int, steps: list[set[int]]) -> None:
-    """Among all, and through inverted lists."""
+@given(STEPS, st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=4))
+def test_kept_lists_are_those_of_a_search(
+    bounded: bool, whole: int, steps: list[set[int]], moves: list[tuple[int, int]]
+) -> None:
+    """Among all, and through inverted lists; some come and go, and some under another name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vicinity, "SPARE", 3)
         patch.setattr(finders, "WHOLE", whole)
         patch.setattr(finders, "_FEWEST", 3)
         memory: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-        for step in steps:
-            family = FAMILY.take(sorted(step))
+        for step, (at, to) in zip_longest(steps, moves[: len(steps)], fillvalue=(0, 0)):
+            order = sorted(step)
+            order.insert(to, order.pop(at))
+            family = FAMILY.take(order)
             memo = Memo(memory)
             found, _ = search(family, memo, bounded)
             fresh, _ = search(family, Memo(), bounded)
@@ -83,20 +89,23 @@ def test_who_is_not_touched_is_not_searched_for() -> None:
         assert search(without, Memo(arrived.used), False)[1] == holding.sum()
 
 
-def test_what_was_kept_of_another_order_is_of_no_use() -> None:
-    """Names decide between two that are equally far: where they change, everything is searched for."""
-    family = FAMILY.take(range(40))
-    memo = Memo()
-    search(family, memo, False)
-    turned = family.take([*range(20, 40), *range(20)])
-    kept = Kept(Memo(memo.used), "near", min(family.content_hashes), b"")
-    assert kept.read(turned, row_of(40, 4)) is None
-    kept = Kept(Memo(memo.used), "near", min(family.content_hashes), _told(family))
+def test_who_has_another_name_is_searched_for() -> None:
+    """Names decide between two that are equally far: who comes elsewhere now is taken for gone, and for new."""
+    family = family_of(crowd(22, 90))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vicinity, "SPARE", 3)
-        assert kept.read(turned, row_of(40, 4)) is None
-    assert kept.read(turned, row_of(40, 4)) is None
-    assert kept.read(family, row_of(40, 4)) is not None
+        memo = Memo()
+        search(family, memo, False)
+        # From the second on, as lists follow from the first here.
+        moved = family.take([0, *range(2, 60), 1, *range(60, 90)])
+        again = Memo(memo.used)
+        found, searched = search(moved, again, False)
+        assert found.tobytes() == search(moved, Memo(), False)[0].tobytes()
+        assert 1 <= searched < 40
+        kept = Kept(Memo(memo.used), "near", min(family.content_hashes), b"")
+        assert kept.read(family, row_of(90, 4)) is None
+        kept = Kept(Memo(memo.used), "near", min(family.content_hashes), _told(family))
+        assert kept.read(family, row_of(90, 4)) is not None
 
 
 def test_who_lost_all_of_its_list_is_not_new() -> None:
