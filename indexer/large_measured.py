@@ -177,7 +177,9 @@ def _correlated(tree: Family, fresh: Ints, kept: Kept) -> Sparse:
     eight = np.flatnonzero(short) if other.size else np.empty(0, np.int64)
     best, values = np.full(len(eight), -1), np.full(len(eight), -np.inf)
     before, keys = kept.beside(_EIGHT, _BEST.itemsize), list(map(bytes, tree.content_keys[eight]))
-    place = {bytes(key): row for row, key in enumerate(tree.content_keys)} if eight.size else {}
+    # As in `recall`: who comes elsewhere now may stand on the other side of whoever correlates as much.
+    there = np.setdiff1d(np.arange(m), fresh) if eight.size else eight
+    place = {bytes(tree.content_keys[row]): row for row in there.tolist()}
     for at in np.flatnonzero(~np.isin(eight, fresh)).tolist():
         if keys[at] in before:
             told = np.frombuffer(before[keys[at]], _BEST)[0]

@@ -35,7 +35,9 @@ def recall(family: Family, near: Ints, fresh: Ints, kept: Kept) -> float:
     Where they are known among all whose lists were `kept`, only the `fresh` are asked.
     """
     keys = list(map(bytes, family.content_keys))
-    place = {key: row for row, key in enumerate(keys)}
+    # Who comes elsewhere now may stand on the other side of whoever is as far.
+    there = np.setdiff1d(np.arange(len(keys)), fresh).tolist()
+    place = {keys[row]: row for row in there}
     held = found = 0
     width = near.shape[1]
     before, now = kept.beside(_KIND, width * _TOLD.itemsize), {}

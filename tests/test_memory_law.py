@@ -119,7 +119,7 @@ def test_a_memory_changes_nothing_of_any_family(seed: int) -> None:
     assert list(differences(seed)) == []
 
 
-@pytest.mark.parametrize("seed", [34, 120, 124, 198, 940, 130008, 130017, 140036])
+@pytest.mark.parametrize("seed", [34, 120, 124, 198, 940, 130008, 130017, 140036, 170058, 170071])
 def test_seeds_that_once_failed(seed: int) -> None:
     assert list(differences(seed)) == []
 
