@@ -175,8 +175,8 @@ def _now(old: NDArray[np.uint8], keys: NDArray[np.uint8]) -> Ints:
 
 def _rising(values: list[int]) -> list[int]:
     """Places of a longest rising sequence among the values."""
+    # The least value that a sequence of each length ends with, where it stands, and where the one before each stands.
     ends: list[int] = []
-    """The least value that a sequence of each length ends with."""
     at: list[int] = []
     before: list[int] = []
     for place, value in enumerate(values):
@@ -188,7 +188,7 @@ def _rising(values: list[int]) -> list[int]:
     while place >= 0:
         found.append(place)
         place = before[place]
-    return found
+    return found[::-1]
 
 
 def _numbers(rows: Ints) -> NDArray[np.int32]:

@@ -13,7 +13,7 @@ from indexer import finders, vicinity
 from indexer.distance import squared_distances
 from indexer.family import Family
 from indexer.finders import Bounds, finder_of
-from indexer.kept_lists import FRESH, GONE, Kept, Records
+from indexer.kept_lists import FRESH, GONE, Kept, Records, _rising
 from indexer.memo import RECORD, Fetched, Memo
 from indexer.vicinity import coordinates, listed, row_of, seen_from
 from tests.grown import family_of, start
@@ -154,3 +154,15 @@ def test_lists_that_were_read_are_held_no_longer() -> None:
     assert searched == 0
     assert once_more.tobytes() == found.tobytes()
     assert again.used == memo.used
+
+
+@given(st.lists(st.integers(0, 12), max_size=14))
+def test_a_longest_rising_sequence(values: list[int]) -> None:
+    places = _rising(values)
+    told = [values[place] for place in places]
+    assert places == sorted(places)
+    assert told == sorted(set(told))
+    lengths: list[int] = []
+    for value in values:
+        lengths.append(1 + max((n for n, each in zip(lengths, values, strict=False) if each < value), default=0))
+    assert len(told) == max(lengths, default=0)
