@@ -1,7 +1,8 @@
-"""The graph that the first schema left, and the models that it was made of (tests/data)."""
+"""Graphs as earlier schemas left them, and the models that they were made of (tests/data)."""
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -20,12 +21,14 @@ class OldModels(FolderSource):
         return "folder:/models"
 
 
-def unpack(place: Path) -> tuple[Path, OldModels]:
-    """The graph, and the source it was last indexed from, unpacked into `place`."""
-    with tarfile.open(Path(__file__).parent / "data" / "schema-1.tar.xz") as archive:
-        # Python 3.11.0 to 3.11.3 know no filters, and later ones warn without; the archive is our own.
-        if hasattr(tarfile, "data_filter"):
-            archive.extractall(place, filter="data")
-        else:
-            archive.extractall(place)
+def unpack(place: Path, schema: int = 1) -> tuple[Path, OldModels]:
+    """The graph as a schema left it, and the source that it was last indexed from, unpacked into `place`."""
+    for version in (1, schema):
+        shutil.rmtree(place / "graph", ignore_errors=True)
+        with tarfile.open(Path(__file__).parent / "data" / f"schema-{version}.tar.xz") as archive:
+            # Python 3.11.0 to 3.11.3 know no filters, and later ones warn without; the archives are our own.
+            if hasattr(tarfile, "data_filter"):
+                archive.extractall(place, filter="data")
+            else:
+                archive.extractall(place)
     return place / "graph", OldModels(place / "models")

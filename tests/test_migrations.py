@@ -70,6 +70,35 @@ def test_migrated_and_new_databases_have_one_schema(old: tuple[Path, OldModels],
         ]
 
 
+def test_a_graph_of_the_schema_before_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
+    graph, source = unpack(tmp_path, 3)
+    database = GraphFolder(graph).database(2)
+    before = database.read_bytes()
+    keys = "select constraint_column_names from duckdb_constraints() where table_name = 'pairs' and constraint_type = "
+    with duckdb.connect(str(database), read_only=True) as old:
+        assert old.sql("select value from settings where key = 'schema_version'").fetchall() == [("3",)]
+        assert old.sql(keys + "'PRIMARY KEY'").fetchall() == [(["model_a", "model_b"],)]
+        pairs = old.sql("from pairs order by all").fetchall()
+    index(source, tmp_path / "afresh")
+    assert answers(graph) == answers(tmp_path / "afresh")
+    with ModelGraph.open(graph) as opened:
+        assert opened.explain("a/child").measured is not None
+    assert database.read_bytes() == before
+    with duckdb.connect(str(database)) as migrated, duckdb.connect() as new:
+        migrate(migrated, 3)
+        create_schema(new)
+        assert schema_of(migrated) == schema_of(new)
+        assert migrated.sql("from pairs order by all").fetchall() == pairs != []
+    database.write_bytes(before)
+    report = index(source, graph)
+    assert (report.new, report.changed, report.unchanged) == (0, 0, len(NAMES))
+    assert answers(graph) == answers(tmp_path / "afresh")
+    with open_reader(graph) as connection:
+        assert connection.sql(keys + "'PRIMARY KEY'").fetchall() == []
+        assert connection.sql("select count(*) from touched where run_id > 2").fetchall() == [(0,)]
+        assert connection.sql("from pairs order by all").fetchall() == pairs
+
+
 def test_an_old_graph_is_read_without_being_touched(old: tuple[Path, OldModels]) -> None:
     graph, _ = old
     database = GraphFolder(graph).database(2)
