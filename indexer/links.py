@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from indexer.components import LIKELY, Related, likely, sure
 from indexer.rough import ROUNDING
 from indexer.shortlist import whole
+from store.vectors import let_go
 
 __all__ = ["join", "pieces"]
 
@@ -25,6 +26,8 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 _HELD: Final = 1 << 27
 """Likenesses that are held at a time, half a gigabyte: those of hundreds of newcomers in a large architecture."""
+_TOGETHER: Final = 1 << 16
+"""Vectors of a file that are in memory at a time."""
 _MORE: Final = 8
 """Times as many candidates of a component are asked when the likeliest were no relatives."""
 
@@ -104,7 +107,12 @@ class _Blocks:
         return likely(self.vectors, a, b, self.rows)
 
     def _likeness(self, block: NDArray[np.int64]) -> NDArray[np.float32]:
-        told = self.vectors[self.rows[block]] @ self.vectors.T
+        asked = self.vectors[self.rows[block]]
+        told = np.empty((len(block), len(self.vectors)), np.float32)
+        for first in range(0, len(self.vectors), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            told[:, some] = asked @ self.vectors[some].T
+            let_go(self.vectors)
         # To leave a few out afterwards is sooner done than to copy all others.
         return told if self.in_order else told[:, self.rows]
 
@@ -113,8 +121,7 @@ def _likeliest(blocks: _Blocks) -> Pairs:
     """Pairs of a new model and the model that it is most like, of those that are like enough. It only says what is
     asked first: what a product of matrices rounds makes no difference in the end."""
     if len(blocks.new) > 1:
-        vectors = blocks.vectors if blocks.in_order else blocks.vectors[blocks.rows]
-        return blocks.likely(*_indexed(vectors, np.concatenate(blocks.new)))
+        return blocks.likely(*_found(blocks.vectors, blocks.rows, np.concatenate(blocks.new)))
     found = [np.empty((2, 0), np.int64)]
     for block, likeness in blocks:
         other = _most(likeness, block)
@@ -122,13 +129,20 @@ def _likeliest(blocks: _Blocks) -> Pairs:
     return blocks.likely(*np.concatenate(found, axis=1))
 
 
-def _indexed(vectors: NDArray[np.float32], new: NDArray[np.int64]) -> NDArray[np.int64]:
-    """2 x P: new models, and the one that each is most like, by FAISS: of so many not all likenesses can be held."""
+def _found(vectors: NDArray[np.float32], rows: NDArray[np.int64], new: NDArray[np.int64]) -> NDArray[np.int64]:
+    """2 x P: new models, and the one that each is most like, by FAISS: of so many not all likenesses can be held, nor
+    all vectors twice."""
     import faiss
 
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    near = index.search(vectors[new], 2)[1]
+    asked = vectors[rows[new]]
+    most, near = np.full((len(new), 2), -np.inf, np.float32), np.full((len(new), 2), -1)
+    for first in range(0, len(rows), _TOGETHER):
+        some = np.ascontiguousarray(vectors[rows[first : first + _TOGETHER]])
+        like, at = faiss.knn(asked, some, min(2, len(some)), metric=faiss.METRIC_INNER_PRODUCT)
+        most, near = np.append(most, like, axis=1), np.append(near, np.where(at >= 0, at + first, -1), axis=1)
+        best = np.argsort(-most, axis=1, kind="stable")[:, :2]
+        most, near = np.take_along_axis(most, best, axis=1), np.take_along_axis(near, best, axis=1)
+        let_go(vectors)
     other = np.where(near[:, 0] == new, near[:, 1], near[:, 0])
     return np.stack([new, other])[:, other >= 0]
 
