@@ -10,7 +10,9 @@ in doubt, the middle lies beyond the fitted line, and nothing changes.
 
 In a large component the two groups show themselves, and so does what lies between them (`valley`). There the root's
 children may be one in a hundred, and of all the others more are a little in doubt than it has children: then no median
-tells where these end, but numbers do, which fall towards the root's children and rise again at them.
+tells where these end, but numbers do, which fall towards the root's children and rise again at them. Of tens of
+thousands of models so many are in doubt that nothing is seen to rise: where numbers only fall, the root has nothing
+ahead.
 """
 
 from __future__ import annotations
@@ -71,12 +73,19 @@ def valley(margins: NDArray[np.float64], most: float) -> float:
     peaks = np.maximum.accumulate(counts[::-1])[::-1]
     at = np.searchsorted(places, -lines)
     here, peak = counts[at], peaks[at]
-    real = (peak >= FEWEST) & (peak >= RISE * here) & (peak - here >= CLEAR * np.sqrt(peak))
+    real = (peak >= FEWEST) & _clear(peak, here)
     if not real.any():
-        return head_start(margins, most)
+        # Where numbers only fall, to where neither is likelier, those in doubt are the last of all others.
+        falls = bool(lines.size) and counts[0] == peaks[0] and peak[0] >= FEWEST and _clear(counts[0], here[0])
+        return 0.0 if falls else head_start(margins, most)
     fewest = np.flatnonzero(real & (here == here[real].min()))
     # Of several as empty the one that is nearest to what was fitted.
     return float(lines[fewest[-1]])
+
+
+def _clear(many: NDArray[np.int64], few: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Are so many clearly more than so few?"""
+    return np.asarray((many >= RISE * few) & (many - few >= CLEAR * np.sqrt(many)))
 
 
 def edge_margins(

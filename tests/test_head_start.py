@@ -119,3 +119,15 @@ def test_a_deep_tree_is_not_drawn_to_its_root(seed: int, dense: int, monkeypatch
     for name in ("ancestry.head_start", "large.valley"):
         monkeypatch.setattr(f"indexer.{name}", lambda _, most: most)
     assert told >= right() + 3
+
+
+def test_where_numbers_only_fall_the_root_has_nothing_ahead() -> None:
+    """Of very many models those in doubt are more than the root has children: the end of all others, and no valley."""
+    rng = np.random.default_rng(3)
+    others, children = rng.normal(-20.0, 5.5, 90_000), rng.normal(8.0, 3.0, 450)
+    margins = np.concatenate([others, children])
+    assert head_start(margins, 10.0) > 9.0
+    assert valley(margins, 10.0) == 0.0
+    assert (others > 0.0).sum() < 50 < 1_500 < (others > -10.0).sum()
+    # Where nobody clearly hangs on the root, nothing is told.
+    assert valley(others[others < -2.0], 10.0) == head_start(others[others < -2.0], 10.0)
