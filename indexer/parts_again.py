@@ -17,15 +17,19 @@ from indexer.parts import Known
 
 __all__ = ["forget_parts", "parts_again"]
 
+LEAST: Final = 8_192
+"""Models, of which it takes seconds to compare all."""
 _DIGEST: Final = 32
 
 
 def parts_again(path: Path, known: Known, find: Callable[[], list[list[int]]]) -> list[list[int]]:
     """What `find` says of these models: ids of the members of each component, by the least id of each.
 
-    It is kept beside the search vectors at `path`, and not asked if it was of the same models and those are there.
-    Raises OSError when it cannot be written.
+    Of many it is kept beside the search vectors at `path`, and not asked if it was of the same models and those are
+    there. Raises OSError when it cannot be written.
     """
+    if len(known.ids) < LEAST:
+        return find()
     told = _told(known)
     labels = _read(_kept(path), told, len(known.ids)) if path.exists() else None
     if labels is None:

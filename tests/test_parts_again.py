@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import indexer.parts_again
 import indexer.update
 from indexer.parts import Known
 from indexer.parts_again import forget_parts, parts_again
@@ -25,6 +26,11 @@ def known(ids: list[int] | None = None) -> Known:
 
 def never() -> list[list[int]]:
     raise AssertionError("compared again")
+
+
+@pytest.fixture(autouse=True)
+def of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer.parts_again, "LEAST", 2)
 
 
 @pytest.fixture
