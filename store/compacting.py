@@ -17,8 +17,8 @@ __all__ = ["copy_database"]
 
 _FREE: Final = 0.5
 """Share of a file that is free, above which only the rest of it is copied. That takes ten times as long."""
-_LEAST: Final = 256
-"""Blocks that a file has for it to be worth while."""
+_LEAST: Final = 1 << 26
+"""Bytes of a file that is worth it, or even to be opened beforehand."""
 
 
 def copy_database(source: Path, target: Path, spill: Path) -> None:
@@ -37,12 +37,14 @@ def copy_database(source: Path, target: Path, spill: Path) -> None:
 
 
 def _mostly_free(source: Path) -> bool:
+    if source.stat().st_size < _LEAST:
+        return False
     try:
         with duckdb.connect(str(source), read_only=True) as connection:
             row = connection.execute("select free_blocks, total_blocks from pragma_database_size()").fetchone()
     except duckdb.Error:
         return False
-    return row is not None and row[1] >= _LEAST and row[0] > _FREE * row[1]
+    return row is not None and row[0] > _FREE * row[1]
 
 
 def _compact(source: Path, target: Path, spill: Path) -> None:
