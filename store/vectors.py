@@ -155,9 +155,12 @@ def let_go(values: NDArray[Any]) -> None:
     """Hold no longer in memory what was looked at of a file that an array shows: it is read again when it is looked at
     again. Does nothing with other arrays, and where the system knows no such call."""
     base: Any = values
+    of_file = False
     while base is not None and not isinstance(base, mmap.mmap):
+        of_file = of_file or isinstance(base, np.memmap)
         base = getattr(base, "base", None)
-    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+    # What is mapped without a file would be lost.
+    if base is not None and of_file and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
 
 

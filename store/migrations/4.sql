@@ -1,4 +1,5 @@
--- The key of pairs was a quarter of the database, which every run copies, and no question looks one pair up: without it.
+-- The key of pairs was a quarter of the database, which every run copies, and the one question that looks a pair up can
+-- read the table through: without it.
 create table pairs_without_key (
     model_a bigint not null,
     model_b bigint not null,
