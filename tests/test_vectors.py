@@ -51,7 +51,7 @@ def test_other_arrays_stay_as_they_are() -> None:
 @pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="a system without such maps")
 def test_memory_that_no_file_stands_behind_is_not_lost() -> None:
     memory = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    values = np.frombuffer(memory, np.uint8)
+    values = np.ndarray((1 << 16,), np.uint8, memory)
     memory[:4] = b"kept"
     let_go(values[1:])
     assert values[:4].tobytes() == b"kept"
