@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.components import connect
-from indexer.distance import normalised
 from indexer.parts import AT_ONCE, Known, Load, related_in
-from indexer.shortlist import layout_of, thinned
+from indexer.shortlist import layout_of, search_vectors
 from store.vectors import Vectors, write_vectors
 
 __all__ = ["all_parts"]
@@ -56,7 +55,7 @@ def _vectors(known: Known, load: Load, at_once: int) -> tuple[dict[str, int], ND
                     # Rarely: a tensor that none before had. What was made before has no place for it.
                     break
             order = np.argsort(family.model_ids, kind="stable")
-            vectors[first : first + at_once] = thinned(family, normalised(family), layout)[order]
+            vectors[first : first + at_once] = search_vectors(family.take(order), layout)
         else:
             return layout, vectors
 

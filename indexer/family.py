@@ -175,6 +175,10 @@ class Family:
         """Take these n for `precision`, as they were worked out before."""
         self.__dict__["precision"] = precision
 
+    def note_samples(self, samples: Samples) -> None:
+        """Take these for `samples`, of which those of the measured tensors are columns already."""
+        self.__dict__["samples"] = samples
+
     def alone(self) -> Family:
         """The family by itself, without tensors that none of its models has: what it is does not depend on models
         elsewhere, nor is more held than what its own have."""

@@ -15,10 +15,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from indexer.components import FIRM, LEAST_SHARED, are_related
-from indexer.distance import RELATED, normalised
+from indexer.distance import RELATED
 from indexer.family import Family
 from indexer.links import join
-from indexer.shortlist import thinned
+from indexer.shortlist import search_vectors
 from indexer.solve import split
 from store.vectors import Vectors, append_vectors, let_go, mapped_vectors, placed_vectors, shown_vectors, stored_layout
 
@@ -125,7 +125,7 @@ def part_of_one(path: Path, known: Known, content: NDArray[np.uint64], with_new:
     if not {tensor.name for tensor in new.measured} <= set(layout):
         return None
     vectors = found[0]
-    vectors[-1:] = thinned(new, normalised(new), layout)
+    vectors[-1:] = search_vectors(new, layout)
     labels = np.append(known.roots, _NEW)
     copies = np.flatnonzero((known.contents == content).all(axis=1))
     labels[-1] = labels[copies[0]] if copies.size else labels[-1]
@@ -243,7 +243,7 @@ def _vectors(path: Path, known: Known, load: Load) -> tuple[NDArray[np.float32],
         family = load(missing.tolist())
         if not {t.name for t in family.measured} <= set(layout):
             return None
-        made = thinned(family, normalised(family), layout)
+        made = search_vectors(family, layout)
         at = np.searchsorted(known.ids, family.model_ids)
         first = append_vectors(path, layout, Vectors(family.model_ids, known.contents[at], made))
         places[at] = first + np.arange(len(at))

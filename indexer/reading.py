@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from indexer.family import Family
 from indexer.gathered import COLUMNS, SAMPLED, gather_family
 from indexer.metadata import Metadata
 from indexer.prefixes import keep_prefixes, read_by_row
+from indexer.stacked import stack
 from store.lineage import LiveModel, architecture_roles, declared_bases, live_models, read_sketches
 from store.shard_index import ShardIndex
 
@@ -24,6 +25,8 @@ Ints = NDArray[np.int64]
 
 __all__ = ["Reader", "load_family", "load_metadata"]
 
+_PART: Final = 2_048
+"""Models, of a larger family, that are read together: so many, or those of one shard."""
 _MUCH: Final = 1 << 26
 """Bytes that were read."""
 
@@ -103,13 +106,38 @@ def load_family(
     connection: duckdb.DuckDBPyConnection, graph: Path, architecture: str, models: list[LiveModel], threads: int = 1
 ) -> Family:
     """The family of these models, with what their sketches say, which so many threads read."""
-    tables = read_sketches(graph, models, COLUMNS, threads)
-    family = _family(architecture, architecture_roles(connection, architecture), models, tables)
-    if sum(table.nbytes for table in tables) > _MUCH:
-        # Arrow keeps what it was given, in case more is read.
-        del tables
-        pa.default_memory_pool().release_unused()
-    return family
+    roles = architecture_roles(connection, architecture)
+
+    def read(some: Sequence[LiveModel]) -> Family:
+        tables = read_sketches(graph, some, COLUMNS, threads)
+        family = _family(architecture, roles, some, tables)
+        if sum(table.nbytes for table in tables) > _MUCH:
+            # Arrow keeps what it was given, in case more is read.
+            del tables
+            pa.default_memory_pool().release_unused()
+        return family
+
+    if len(models) > _PART:
+        parts = ((rows, read([models[row] for row in rows.tolist()])) for rows in _by_shard(models))
+        stacked = stack(architecture, _who(models), parts, _quantized(models))
+        if stacked is not None:
+            return stacked
+    return read(models)
+
+
+def _by_shard(models: Sequence[LiveModel]) -> Iterator[Ints]:
+    """Rows of models, those of some shards at a time."""
+    rows: dict[str, list[int]] = {}
+    for row, model in enumerate(models):
+        rows.setdefault(model.shard, []).append(row)
+    some: list[int] = []
+    for shard in sorted(rows):
+        some += rows[shard]
+        if len(some) >= _PART:
+            yield np.sort(np.array(some, np.int64))
+            some = []
+    if some:
+        yield np.sort(np.array(some, np.int64))
 
 
 def _family(architecture: str, roles: Mapping[str, str], models: Sequence[LiveModel], tables: Sequence[Any]) -> Family:

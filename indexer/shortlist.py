@@ -13,9 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from indexer.distance import normalised
 from indexer.family import Family
 
-__all__ = ["DIMENSIONS", "layout_of", "products", "thinned", "whole"]
+__all__ = ["DIMENSIONS", "layout_of", "products", "search_vectors", "thinned", "whole"]
 
 DIMENSIONS: Final = 1024
 """Coordinates a model in the first search: noise of a correlation 1/32."""
@@ -28,6 +29,15 @@ def layout_of(family: Family) -> dict[str, int]:
     return {
         t.name: max(1, min(m, m * DIMENSIONS // max(1, total))) for t in family.measured if (m := t.samples.shape[1])
     }
+
+
+def search_vectors(family: Family, layout: Mapping[str, int]) -> NDArray[np.float32]:
+    """n x D: `thinned` of what `normalised` says, some models at a time."""
+    vectors = np.empty((len(family), sum(layout.values())), np.float32)
+    for first in range(0, len(family), _BLOCK):
+        some = family.take(np.arange(first, min(first + _BLOCK, len(family))))
+        vectors[first : first + len(some)] = thinned(some, normalised(some), layout)
+    return vectors
 
 
 def thinned(family: Family, rows: NDArray[np.float32], layout: Mapping[str, int] | None = None) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from crawl.sketch import sketch_array
 from indexer.family import Family
 from indexer.from_sketches import make_family
 from indexer.gathered import COLUMNS, gather_family
+from indexer.stacked import stack
 from store.format import SketchFormat
 from store.records import TensorSketch
 from store.shards import read_columns, read_shard, sketch_table, write_shard
@@ -74,7 +75,7 @@ def test_shards_gather_to_what_sketches_do(tmp_path: Path) -> None:
     """Through the files, of which some rows are wanted; a sketch of fewer samples, and one of a longer run."""
     told = [(at, f"m{at}", f"{at:032x}", float("nan"), sketches_of(at, "F32", set())) for at in range(40)]
     first = told[7][4][0]
-    cut = dataclasses.replace(first, samples=first.samples[:200])
+    cut = dataclasses.replace(first, samples=first.samples[:120])
     told[7] = (*told[7][:4], (cut, *told[7][4][1:]))
     older = dataclasses.replace(first, covered=2 * first.covered)
     told[9] = (*told[9][:4], (older, *told[9][4][1:]))
@@ -90,3 +91,50 @@ def test_shards_gather_to_what_sketches_do(tmp_path: Path) -> None:
 
 def test_no_models_are_a_family() -> None:
     assert len(gather_family("arch", [], [], ROLES)) == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(models_of, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_parts_stack_to_what_all_at_once_are(models: list[tuple[str, set[str]]], parts: int, random: object) -> None:
+    """Or to nothing: what is left out of all for what one of them lacks, a part by itself does not leave out."""
+    told = [(10 * at + 3, f"m{at}", f"{at:032x}", float(at), sketches_of(at, *each)) for at, each in enumerate(models)]
+    random.shuffle(told)  # type: ignore[attr-defined]
+    some = [np.arange(len(told))[i::parts] for i in range(min(parts, len(told)))]
+    made = [gathered_of([told[row] for row in rows]) for rows in some]
+    stacked = stack("arch", [m[:4] for m in told], zip(some, made, strict=True), frozenset({3}))
+    if stacked is None:
+        assert len({kind_of(part) for part in made}) > 1
+    else:
+        check_equal(stacked, gathered_of(told))
+        check_equal(stacked.take([0]), gathered_of(told).take([0]))
+        assert stacked.samples.held.flags.c_contiguous
+
+
+def gathered_of(told: list[tuple[int, str, str, float, tuple[TensorSketch, ...]]]) -> Family:
+    table = sketch_table((m[0], m[4]) for m in sorted(told)).select(list(COLUMNS))
+    return gather_family("arch", [m[:4] for m in told], [table], ROLES, frozenset({3}))
+
+
+def kind_of(family: Family) -> tuple[object, ...]:
+    """What parts of a family have to share with the first."""
+    return (
+        tuple((t.name, t.samples.shape[1], t.samples.held.dtype.name) for t in family.tensors),
+        tuple((name, values.shape[1]) for name, values in family.projections.items()),
+    )
+
+
+def test_what_cannot_be_stacked_is_told() -> None:
+    told = [(at, f"m{at}", f"{at:032x}", 0.0, sketches_of(at, "F32", set())) for at in range(4)]
+    first, *others = told[3][4]
+    cut = dataclasses.replace(first, samples=first.samples[:20])
+    for changed in (told[3][4][1:], (cut, *others), (dataclasses.replace(first, covered=2 * first.covered), *others)):
+        models = [*told[:3], (*told[3][:4], changed)]
+        parts = [(np.arange(2), gathered_of(models[:2])), (np.arange(2, 3), gathered_of(models[2:3]))]
+        last = (np.array([3]), gathered_of(models[3:]))
+        whole = stack("arch", [m[:4] for m in models], [*parts, last])
+        assert (whole is None) == (changed != told[3][4][1:])
+        # What the first lacks, it does not know of.
+        turned = stack(
+            "arch", [models[3][:4], models[0][:4]], [(np.array([0]), last[1]), (np.array([1]), gathered_of(models[:1]))]
+        )
+        assert turned is None
