@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import finders
+from benchmarks import finders, place
 from benchmarks.mdst import make_graph
 from benchmarks.scale.forest import KINDS, grow_forest
 from benchmarks.scale.hub import SyntheticHub
@@ -52,6 +52,22 @@ def test_node_0_reaches_all(kind: str) -> None:
     tail, head, weight = make_graph(kind, 200, 1_000)
     assert len(tail) == len(head) == len(weight) == 1_000
     assert np.count_nonzero(minimum_directed_spanning_tree(200, tail, head, weight, root=0) < 0) == 1
+
+
+def test_a_graph_grows_from_the_rebuilt_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a second call tells what the first one measured."""
+    asked = ["--models", "200", "--new", "20", "--rebuild-first", "--folder", str(tmp_path)]
+    told = []
+    for _ in range(2):
+        assert place.main(asked) == 0
+        lines = capsys.readouterr().out.splitlines()
+        told.append(json.loads(lines[-1]))
+        assert [line.split("  ")[0] for line in lines[1:8]] == [
+            "rebuild", "night removed", "one, largest family", "one, small family", "one, alone", "one removed", "night"
+        ]  # fmt: skip
+    assert told[0]["agreement_with_rebuild"] == 1.0
+    assert told[0]["night_models"] == 17
+    assert all(told[0][name] == told[1][name] for name in told[0] if not name.startswith("ancestors"))
 
 
 def test_a_grown_graph_is_the_rebuilt_one(tmp_path: Path) -> None:
