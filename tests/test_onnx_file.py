@@ -159,6 +159,51 @@ def test_values_in_other_files(tmp_path: Path) -> None:
     assert set(entries_of(path, "onnx").left_out.values()) == {"missing_external_data"}
 
 
+def test_weights_of_constant_nodes(tmp_path: Path) -> None:
+    """As paddle2onnx writes all of them: under their names, without numbers that operations take."""
+
+    def constant(name: str, array: Array) -> Any:
+        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+
+    nodes = [
+        constant("conv2d_0.w_0", WEIGHT.reshape(4, 4, 3, 1)),
+        constant("batch_norm2d_0.w_0", WEIGHT[0]),
+        constant("linear_0.w_0", WEIGHT),
+        constant("Constant.3", np.array([0.5], np.float32)),
+        constant("p2o.helper.constant.9", np.arange(3, dtype=np.float32)),
+        constant("shape", np.arange(3)),
+        helper.make_node("Conv", ["x", "conv2d_0.w_0"], ["y"], "p2o.Conv.0"),
+        helper.make_node("MatMul", ["y", "linear_0.w_0"], ["z"], "p2o.MatMul.0"),
+        helper.make_node("ConstantOfShape", ["shape"], ["v"], value=numpy_helper.from_array(WEIGHT[0, :1])),
+    ]
+    found = entries_of(written(tmp_path / "m.onnx", nodes, {}), "onnx")
+    assert set(found.entries) == {"conv2d_0.w_0", "batch_norm2d_0.w_0", "linear_0.w_0"}
+    assert not found.left_out
+    np.testing.assert_array_equal(found.array("linear_0.w_0"), WEIGHT)
+    np.testing.assert_array_equal(found.array("conv2d_0.w_0"), WEIGHT.reshape(4, 4, 3, 1))
+
+
+def branch(depth: int, **arrays: Array) -> Any:
+    """A graph with these weights, as deep as that within others."""
+    tensors = [numpy_helper.from_array(array, name.replace("_", ".")) for name, array in arrays.items()]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", tensors[0].name], ["y"])], "b", [], [], tensors)
+    for _ in range(depth):
+        graph = helper.make_graph([helper.make_node("Loop", ["n"], ["y"], body=graph)], "b", [], [])
+    return graph
+
+
+def test_weights_of_branches(tmp_path: Path) -> None:
+    """Those of one name in two branches are one tensor."""
+    then, other = branch(0, a_weight=WEIGHT, b_weight=WEIGHT + 1), branch(2, b_weight=WEIGHT + 2, c_weight=WEIGHT + 3)
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    found = entries_of(written(tmp_path / "m.onnx", nodes, {"d.weight": WEIGHT + 4}), "onnx")
+    assert set(found.entries) == {"a.weight", "b.weight", "c.weight", "d.weight"}
+    for name, more in (("a", 0), ("b", 1), ("c", 3), ("d", 4)):
+        np.testing.assert_array_equal(found.array(f"{name}.weight"), WEIGHT + more)
+    deep = [helper.make_node("Loop", ["n"], ["y"], body=branch(20, a_weight=WEIGHT))]
+    assert reason_of(lambda: entries_of(written(tmp_path / "m.onnx", deep, {}), "onnx")) == "too_large"
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../b", "x\x1b[2J", "", "\\\\host\\share"])
 def test_a_location_never_leads_out_of_the_model(tmp_path: Path, location: str) -> None:
     tensor = TensorProto(name="w", data_type=1, dims=[2], data_location=TensorProto.EXTERNAL)

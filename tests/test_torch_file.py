@@ -85,6 +85,7 @@ def test_a_module_saved_whole_has_the_names_of_its_state_dict(tmp_path: Path, zi
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     equal(saved(tmp_path / "m.pt", module, zipped), module.state_dict())
     equal(saved(tmp_path / "m.pt", {"ema": None, "model": module}, zipped), module.state_dict())
+    equal(saved(tmp_path / "m.pt", torch.fx.symbolic_trace(module), zipped), module.state_dict())
     if zipped:
         torch.jit.save(torch.jit.script(module), tmp_path / "m.pt")
         equal(entries_of(tmp_path / "m.pt", "torch"), module.state_dict())

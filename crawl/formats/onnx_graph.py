@@ -1,4 +1,8 @@
-"""An ONNX file (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) as its nodes and where its initialisers lie."""
+"""An ONNX file (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) as its nodes and where its initialisers lie.
+
+A node `Constant` gives a tensor as an initialiser does: paddle2onnx writes all weights so. Branches and bodies of loops
+are graphs of their own, with weights of their own.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ __all__ = ["DTYPES_OF", "Graph", "Initializer", "Node", "read_graph"]
 
 MAX_NODES: Final = 200_000
 MAX_INITIALIZERS: Final = 200_000
+MAX_DEPTH: Final = 16
+"""Branches within branches."""
 MAX_HELD: Final = 1 << 16
 """Bytes of values that are written as numbers, of one initialiser; weights are written as bytes."""
 
@@ -36,6 +42,8 @@ class Initializer:
     length: int = 0
     numbers: list[int] = field(default_factory=list)
     external: dict[str, str] = field(default_factory=dict)
+    constant: bool = False
+    """Is it what a node gives?"""
 
 
 @dataclass(slots=True)
@@ -71,29 +79,41 @@ def read_graph(reader: RangeReader) -> Graph:
         )
     walk = Walk(stream, reader.path)
     graph = Graph()
-    for part in walk.fields(0, reader.size):
-        if part.number == 7 and part.length:
-            _read_parts(walk, part, graph)
+    waiting = [(part, 0) for part in walk.fields(0, reader.size) if part.number == 7 and part.length]
+    for message, depth in waiting:
+        if depth > MAX_DEPTH:
+            raise SkipError("too_large", f"{reader.path}: expected at most {MAX_DEPTH} graphs within one another")
+        waiting += [(part, depth + 1) for part in _read_parts(walk, message, graph, within=depth > 0)]
     if not graph.nodes and not graph.initializers:
         raise SkipError("bad_header", f"{reader.path}: expected an ONNX model, found no graph in it")
     return graph
 
 
-def _read_parts(walk: Walk, graph_field: Field, graph: Graph) -> None:
+def _read_parts(walk: Walk, graph_field: Field, graph: Graph, within: bool) -> list[Field]:
+    """Adds the nodes and initialisers of one graph, which may be `within` another; the graphs within it."""
+    inner: list[Field] = []
     for part in walk.fields(graph_field.start, graph_field.start + graph_field.length):
         if part.number == 1 and part.length:
-            graph.nodes.append(_node(walk, part))
+            node, value, graphs = _node(walk, part)
+            inner += graphs
+            if value is None:
+                graph.nodes.append(node)
+            elif node.outputs:
+                value.name, value.constant = node.outputs[0], True
+                graph.initializers.setdefault(value.name, value)
         elif part.number == 5 and part.length:
             found = _initializer(walk, part)
-            if found.name in graph.initializers:
+            # Two branches may each have a tensor of one name: neither of them knows the other's.
+            if graph.initializers.setdefault(found.name, found) is not found and not within:
                 raise SkipError("bad_header", f"{walk.shown}: expected initialisers of different names")
-            graph.initializers[found.name] = found
         if len(graph.nodes) > MAX_NODES or len(graph.initializers) > MAX_INITIALIZERS:
             raise SkipError("too_large", f"{walk.shown}: expected at most {MAX_NODES} nodes")
+    return inner
 
 
-def _node(walk: Walk, message: Field) -> Node:
-    node = Node()
+def _node(walk: Walk, message: Field) -> tuple[Node, Initializer | None, list[Field]]:
+    """A node; what it gives, if it is a constant; graphs that it holds."""
+    node, value, graphs = Node(), None, []
     for part in walk.fields(message.start, message.start + message.length):
         if part.number == 1:
             node.inputs.append(walk.text(part))
@@ -104,22 +124,38 @@ def _node(walk: Walk, message: Field) -> Node:
         elif part.number == 4:
             node.operation = walk.text(part)
         elif part.number == 5:
-            name, ints = _attribute(walk, part)
-            if ints:
-                node.ints[name] = ints
-    return node
+            told = _attribute(walk, part)
+            if told.ints:
+                node.ints[told.name] = told.ints
+            if told.name == "value" and told.tensor is not None:
+                value = told.tensor
+            graphs += told.graphs
+    constant = _initializer(walk, value) if value is not None and node.operation == "Constant" else None
+    return node, constant, graphs
 
 
-def _attribute(walk: Walk, message: Field) -> tuple[str, list[int]]:
-    name, ints = "", []
+@dataclass(slots=True)
+class _Attribute:
+    name: str = ""
+    ints: list[int] = field(default_factory=list)
+    tensor: Field | None = None
+    graphs: list[Field] = field(default_factory=list)
+
+
+def _attribute(walk: Walk, message: Field) -> _Attribute:
+    told = _Attribute()
     for part in walk.fields(message.start, message.start + message.length):
         if part.number == 1:
-            name = walk.text(part)
+            told.name = walk.text(part)
         elif part.number == 3:
-            ints = [_signed64(part.value)]
+            told.ints = [_signed64(part.value)]
+        elif part.number == 5 and part.length:
+            told.tensor = part
+        elif part.number in (6, 11) and part.length:
+            told.graphs.append(part)
         elif part.number == 8 and part.length <= 1 << 12:
-            ints += walk.numbers(part)
-    return name, ints
+            told.ints += walk.numbers(part)
+    return told
 
 
 def _signed64(value: int) -> int:

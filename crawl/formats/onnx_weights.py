@@ -8,6 +8,7 @@ to the product (`encoder.layer.0.attention.self.query.bias`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from crawl.formats.onnx_graph import Graph, Node
 
 __all__ = ["Weight", "find_weights"]
 
-_GENERATED: Final = re.compile(r"onnx::\w+|val_\d+|\d+|_v_\d+|new_\w+|const\w*|.*Constant_\d+.*|.*_output_\d+|t_\d+")
+_GENERATED: Final = re.compile(
+    r"onnx::\w+|val_\d+|\d+|_v_\d+|new_\w+|const\w*|.*Constant_\d+.*|.*_output_\d+|t_\d+|p2o\..*"
+)
 _QUANTISED: Final = re.compile(r"(_quantized|_q|_DequantizeLinear_Output|_dequantized?|_DequantizeLinear)$")
 _PRODUCTS: Final = frozenset(("MatMul", "Gemm", "MatMulInteger", "Conv", "ConvTranspose", "Gather", "ConvInteger"))
 _SUMS: Final = frozenset(("Add", "Cast", "Mul"))
@@ -73,8 +76,10 @@ def find_weights(graph: Graph) -> list[Weight]:
             if origin.initializer not in found:
                 found[origin.initializer] = _named(operand, origin, node, graph, users, at)
             break
-    for name in graph.initializers:
-        if name not in found and name not in helpers and not _is_generated(name):
+    for name, told in graph.initializers.items():
+        # A number that an operation takes is no weight.
+        number = told.constant and math.prod(told.shape) <= 1
+        if name not in found and name not in helpers and not number and not _is_generated(name):
             found[name] = Weight(name, name)
     return list(found.values())
 

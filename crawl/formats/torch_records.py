@@ -115,4 +115,6 @@ _CONSTRUCTORS: Final[dict[str, Callable[[tuple[Any, ...]], Any]]] = {
     "torch._utils._rebuild_tensor_v3": _tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
+    # Of a module that was traced: what a plain one would be given as its state.
+    "torch.fx.graph_module.reduce_graph_module": _first,
 }
