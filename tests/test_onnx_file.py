@@ -171,6 +171,7 @@ def test_weights_of_constant_nodes(tmp_path: Path) -> None:
         constant("linear_0.w_0", WEIGHT),
         constant("Constant.3", np.array([0.5], np.float32)),
         constant("p2o.helper.constant.9", np.arange(3, dtype=np.float32)),
+        constant("helper.constant.10", np.arange(3, dtype=np.float32)),
         constant("shape", np.arange(3)),
         helper.make_node("Conv", ["x", "conv2d_0.w_0"], ["y"], "p2o.Conv.0"),
         helper.make_node("MatMul", ["y", "linear_0.w_0"], ["z"], "p2o.MatMul.0"),

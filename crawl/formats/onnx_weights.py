@@ -19,7 +19,7 @@ from crawl.formats.onnx_graph import Graph, Node
 __all__ = ["Weight", "find_weights"]
 
 _GENERATED: Final = re.compile(
-    r"onnx::\w+|val_\d+|\d+|_v_\d+|new_\w+|const\w*|.*Constant_\d+.*|.*_output_\d+|t_\d+|p2o\..*"
+    r"onnx::\w+|val_\d+|\d+|_v_\d+|new_\w+|const\w*|.*Constant_\d+.*|.*_output_\d+|t_\d+|(p2o\.)?helper\..*|p2o\..*"
 )
 _QUANTISED: Final = re.compile(r"(_quantized|_q|_DequantizeLinear_Output|_dequantized?|_DequantizeLinear)$")
 _PRODUCTS: Final = frozenset(("MatMul", "Gemm", "MatMulInteger", "Conv", "ConvTranspose", "Gather", "ConvInteger"))
