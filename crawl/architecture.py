@@ -31,6 +31,13 @@ _BUFFERS: Final = re.compile(
     r"(^|\.)(position_ids|token_type_ids|masked_bias|inv_freq|num_batches_tracked|relative_position_index"
     r"|attn_mask|causal_mask|cos_cached|sin_cached|freqs_cis|step|steps)$"
 )
+# What an audio front end or a position is computed from: nobody trains it, and strangers have it in common. It stays
+# part of the architecture.
+_CONSTANTS: Final = re.compile(
+    r"(^|\.)(forward_basis(_buffer)?|inverse_basis(_buffer)?|mel_basis|mel_filters|melw|wsin|wcos|dct_mat|(hann_)?window"
+    r"|i?stft\.conv_(real|imag)\.weight|mel_?scale\.fb|pos\w*\.pe)$",
+    re.IGNORECASE,
+)
 _STATISTICS: Final = re.compile(r"(^|\.)(running_mean|running_var|moving_mean|moving_variance)$")
 _HEADS: Final = re.compile(
     r"(^|\.)(lm_head|embed_out|classifier|classification_head|head|heads|fc_out|score|qa_outputs|cls|predictions"
@@ -125,11 +132,13 @@ def _strip_stack_path(current: Mapping[str, str], shapes: Mapping[str, Shape]) -
 
 
 def role(name: str, shape: Shape) -> str:
-    """What a tensor is for: buffer, statistic, head, embedding, weight (two long axes or more) or vector."""
+    """What a tensor is for: buffer, statistic, constant, head, embedding, weight (two long axes or more) or vector."""
     if _BUFFERS.search(name) or (name.endswith("attn.bias") and len(shape) == 4):
         return "buffer"
     if _STATISTICS.search(name):
         return "statistic"
+    if _CONSTANTS.search(name):
+        return "constant"
     if not re.search(r"\.\d+\.", f".{name}"):
         if _HEADS.search(name):
             return "head"

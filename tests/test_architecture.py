@@ -72,3 +72,13 @@ def test_roles() -> None:
     assert role("lm_head.weight", (100, 4)) == "head"
     assert role("bn1.running_mean", (4,)) == "statistic"
     assert role("h.0.attn.bias", (1, 1, 8, 8)) == "buffer"
+    for name in ("stft.forward_basis_buffer", "spectrogram_extractor.stft.conv_real.weight", "logmel_extractor.melW"):
+        assert role(name, (513, 1, 1024)) == "constant"
+    assert role("pos_encoder.pe", (5000, 1, 64)) == role("encoder.0.pos.pe", (100, 64)) == "constant"
+    assert role("encoder.window_attention.weight", (4, 4)) == role("conv_real.weight", (4, 4)) == "weight"
+
+
+def test_constants_are_part_of_an_architecture() -> None:
+    """As they were before they were told from weights."""
+    shapes: Shapes = {"conv1.weight": (8, 3, 3, 3), "stft.forward_basis_buffer": (34, 1, 32), "fc.weight": (10, 8)}
+    assert backbone(shapes) == ["conv1.weight", "stft.forward_basis_buffer"]

@@ -11,6 +11,7 @@ from indexer.components import are_related, find_components
 from indexer.distance import measure_pairs, normalised
 from indexer.family import Family
 from indexer.rank import difference_rank
+from indexer.solve import split
 from tests.grown import family_of, grow, start
 from tests.weights import Weights
 
@@ -150,3 +151,14 @@ def test_rank_of_a_merged_lora(rank: int, dtype: str) -> None:
     assert difference_rank(family, 0, 2) == (rank, 32)
     assert difference_rank(family, 0, 1) == (32, 32)
     assert difference_rank(family, 0, 0) is None
+
+
+def test_strangers_with_one_front_end_are_strangers() -> None:
+    """A basis that nobody trains is the same in all of them."""
+    basis = np.random.default_rng(0).standard_normal((130, 1, 128)).astype(np.float32)
+    alone = {"a": start(1, 2, 24), "b": start(2, 2, 24)}
+    alone["a-child"] = grow(alone["a"], 3)
+    for name, together in (("stft.forward_basis_buffer", [{0, 1}, {2}]), ("conv.weight", [{0, 1, 2}])):
+        family = family_of({model: weights | {name: basis} for model, weights in alone.items()})
+        assert family.names == ("a", "a-child", "b")
+        assert sorted(({*rows.tolist()} for rows in split(family)), key=min) == together
