@@ -118,16 +118,18 @@ def _serve(connection: Connection) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     while True:
         try:
-            tasks: list[Task] = connection.recv()
+            # Nothing of it is held while the next is waited for.
+            connection.send(_answer(connection.recv()))
         except (EOFError, OSError):
             return
-        answer: list[Component] | Exception
-        try:
-            with seldom_collected():
-                answer = [task.solve() for task in tasks]
-        except Exception as error:  # noqa: BLE001 - raised by the one that waits for it
-            answer = error
-        connection.send(answer)
+
+
+def _answer(tasks: Sequence[Task]) -> list[Component] | Exception:
+    try:
+        with seldom_collected():
+            return [task.solve() for task in tasks]
+    except Exception as error:  # noqa: BLE001 - raised by the one that waits for it
+        return error
 
 
 def solve_all(tasks: Sequence[Task], workers: Workers, progress: Progress) -> list[Component]:
