@@ -77,17 +77,21 @@ def _centre(tensor: TensorColumn, seed: int) -> NDArray[np.float64]:
     return np.asarray(x - means[:, back])
 
 
-def correlations(rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Inner products of pairs of rows of `normalised`, length P."""
-    return np.asarray(_dots(rows, a, b))
+def correlations(
+    rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64], others: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Inner products of pairs of rows of `normalised`, length P; with `others`, b are rows of those."""
+    return np.asarray(_dots(rows, rows if others is None else others, a, b))
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _dots(rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+def _dots(
+    rows: NDArray[np.float32], others: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
+) -> NDArray[np.float64]:
     out = np.empty(a.size)
     for p in range(a.size):
         x = rows[a[p]]
-        y = rows[b[p]]
+        y = others[b[p]]
         total = 0.0
         for j in range(x.size):
             total += np.float64(x[j]) * np.float64(y[j])

@@ -200,16 +200,32 @@ def _correlated(tree: Family, fresh: Ints, kept: Kept) -> Sparse:
 
 def _best(tree: Family, rows: Ints, others: Ints, best: Ints, values: Floats) -> None:
     """Put the one of `others` that each row correlates with most, and how much, in place of what is less."""
-    if not rows.size or not others.size:
-        return
-    some = normalised(tree.take(np.concatenate([rows, others])))
+    size = max(1, _NORMALISED // (8 * max(1, tree.samples.shape[1])))
+    for first in range(0, len(rows), size):
+        asked = normalised(tree.take(rows[first : first + size]))
+        most = np.full((len(asked), 1), -np.inf, np.float32)
+        for start in range(0, len(others), size):
+            among = others[start : start + size]
+            found = _likeliest(asked, normalised(tree.take(among)), most)
+            for i, other, value in zip(*(each.tolist() for each in found), strict=True):
+                at, model = first + i, int(among[other])
+                if (value, -model) > (values[at], -best[at]):
+                    best[at], values[at] = model, value
+
+
+def _likeliest(
+    asked: NDArray[np.float32], there: NDArray[np.float32], most: NDArray[np.float32]
+) -> tuple[Ints, Ints, Floats]:
+    """(i, j, correlation) of pairs of the two, those in which j may be the one that i correlates with most, here or in
+    what was asked before; `most` says how much that is at least, and is told."""
     # Rows are of length 1 at most. What a product in float32 may have lost:
-    error = 2 * some.shape[1] * 2.0**-24
-    for first in range(0, len(rows), _BLOCK):
-        block = np.arange(first, min(first + _BLOCK, len(rows)))
-        rough = some[block] @ some[len(rows) :].T
-        at, likely = np.nonzero(rough >= rough.max(axis=1, keepdims=True) - error)
-        told = correlations(some, block[at], len(rows) + likely)
-        for i, other, value in zip(block[at].tolist(), others[likely].tolist(), told.tolist(), strict=True):
-            if (value, -other) > (values[i], -best[i]):
-                best[i], values[i] = other, value
+    error = 2 * asked.shape[1] * 2.0**-24
+    found: list[tuple[Ints, Ints, Floats]] = []
+    for first in range(0, len(asked), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        rough = asked[block] @ there.T
+        # Damaged weights correlate with nothing.
+        most[block] = np.fmax(most[block], np.fmax.reduce(rough, axis=1, keepdims=True))
+        i, j = np.nonzero(rough >= most[block] - error)
+        found.append((first + i, j, correlations(asked, first + i, j, there)))
+    return tuple(np.concatenate(each) for each in zip(*found, strict=True))  # type: ignore[return-value]
