@@ -300,6 +300,10 @@ def test_every_cut_and_every_changed_byte_is_a_skip_or_a_tensor(tmp_path: Path) 
         helper.make_node("DequantizeLinear", ["w_q", "s", "z"], ["w"], axis=1),
         helper.make_node("MatMul", ["x", "w"], ["y"], "/encoder/layer.0/query/MatMul"),
     ]
+    nodes += [
+        helper.make_node("Constant", [], ["c.weight"], value=numpy_helper.from_array(WEIGHT[0])),
+        helper.make_node("If", ["c"], ["y"], then_branch=branch(1, a_weight=WEIGHT[:2])),
+    ]
     q, scale, zero = quantised(WEIGHT.T, 1, True)
     path = written(tmp_path / "m.onnx", nodes, {"w_q": q, "s": scale, "z": zero, "b.bias": WEIGHT[0]})
     whole = path.read_bytes()
