@@ -53,6 +53,8 @@ _CUED: Final = 12
 """Of these, how many have their direction cues measured in a component of more than _CANDIDATES models."""
 _ROOTS: Final = 48
 """Roots considered in a larger component."""
+_KNOWN: Final = 8
+"""Further ones that dates and cards call old."""
 _WORTH: Final = 100
 """Models from which on threads judge roots: compiled kernels and LAPACK take most of the time, and let others run."""
 _FAR: Final = 10.0
@@ -178,7 +180,7 @@ def candidates(
         claimed = float(certain[parent[child], child].sum()) + float(certain[n, root])
         return root_features(rooted, adjacent, votes, measured), claimed
 
-    roots = _candidate_roots(distances, neighbours, against) if among is None else among
+    roots = _candidate_roots(distances, neighbours, against, certain) if among is None else among
     roots = roots[np.isfinite(distances[roots]).all(axis=1)]
     roots = roots[np.isfinite(certain[n, roots])]
     if threads > 1 and n >= _WORTH:
@@ -222,9 +224,13 @@ def _neighbours(distances: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _candidate_roots(
-    distances: NDArray[np.float64], neighbours: NDArray[np.int64], against: NDArray[np.float64]
+    distances: NDArray[np.float64],
+    neighbours: NDArray[np.int64],
+    against: NDArray[np.float64],
+    certain: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """All rows of a small component; of a large one the most central, and those that the cues call old.
+    """All rows of a small component; of a large one the most central, those that the cues call old, and those that
+    dates and cards do, which may be at the end of a run.
 
     Only rows whose distances to all others were measured can be roots.
     """
@@ -236,7 +242,17 @@ def _candidate_roots(
     near = neighbours[whole, :4]
     age = (against[near, whole[:, None]] - against[whole[:, None], near]).sum(axis=1)
     old = [v for v in whole[np.argsort(-age, kind="stable")] if v not in set(central.tolist())]
-    return np.sort(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64)]))
+    known = whole[np.isin(whole, _oldest_known(certain))]
+    return np.unique(np.concatenate([central, np.array(old[: _ROOTS - len(central)], np.int64), known]))
+
+
+def _oldest_known(certain: NDArray[np.float64]) -> NDArray[np.int64]:
+    """At most _KNOWN rows that, by what is known of edges, are likelier above the others than below them."""
+    edges = certain[:-1]
+    with np.errstate(invalid="ignore"):
+        ahead = np.nan_to_num(edges.T - edges, nan=0.0)
+    age = np.clip(ahead, -_FAR, _FAR).sum(axis=1)
+    return np.array([row for row in np.argsort(-age, kind="stable")[:_KNOWN] if age[row] > 0], np.int64)
 
 
 def _parent_chances(costs: NDArray[np.float64], parent: NDArray[np.int64], root: int) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ enters.
 
 The root is one decision for all. It is made among the most central members, the top of the tree, which an arrival
 seldom enters; candidates are the most central of them, and those that the cues call old. What is central is told by
-distances from a sample, the members whose content hashes come first.
+distances from a sample, the members whose content hashes come first. Where dates clearly speak for another root, at the
+end of a run say, the tree is found anew from there.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ POOL: Final = 256
 _TOLD: Final = np.array([name != "regressed" for name in FEATURES], np.float64)
 """Features that a part of a tree tells. Among the central models a root's children, whose parent is no other, are most:
 what regression says of the rest favours roots that have few."""
+TURNS: Final = 2
+"""How often the tree is turned to the root that dates speak for (`indexer.turned`) and found anew from there."""
 FAR: Final = 1e6
 """Cost of an edge from a root with which nothing is shared: dearer than any that was measured."""
 _CHUNK: Final = 64
@@ -83,6 +86,9 @@ class LocalPrior(Protocol):
     def metadata(self, rows: Ints) -> str:
         """All that dates and cards say of k rows."""
 
+    def dated_root(self, parent: Ints) -> int:
+        """The root that dates clearly speak for, or that of this tree (n, -1 for the root)."""
+
 
 def recover_large(
     family: Family,
@@ -103,20 +109,25 @@ def recover_large(
         return alone(), 0, np.zeros(1)
     roots, posterior = _roots(family, vectors, near, cues, prior, memo, weights)
     root = int(roots[np.argmax(posterior)])
-    above, reach = _above(family, vectors, root, memo)
-    edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
-    parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
+    for turn in range(TURNS + 1):
+        above, reach = _above(family, vectors, root, turn, memo)
+        edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
+        parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
+        dated = prior.dated_root(parent)
+        if dated == root or turn == TURNS:
+            break
+        root, roots, posterior = dated, np.array([dated]), np.ones(1)
     return told_by_chances(edges, parent, root, roots, posterior), root, reach
 
 
-def _above(family: Family, vectors: NDArray[np.float32], root: int, memo: Memo) -> tuple[Ints, Floats]:
+def _above(family: Family, vectors: NDArray[np.float32], root: int, turn: int, memo: Memo) -> tuple[Ints, Floats]:
     """(n x PARENTS: of each model, the nearest of those that may be its parents; n squared distances from the root)."""
     n = len(family)
     kind = row_of(n, PARENTS, ("reach", "<f8"))
     # Who may be a parent follows from the root, and coordinates from whom all are seen.
     finder = finder_of(vectors)
     told = bytes(family.content_keys[root]) + blake3(vectors[root].tobytes()).digest(16) + finder.told
-    kept = Kept(memo, f"above {kind.itemsize}", min(family.content_hashes), told)
+    kept = Kept(memo, f"above {'again ' * turn}{kind.itemsize}", min(family.content_hashes), told)
     known = kept.read(family, kind)
     fresh = np.arange(n) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
     reach = np.zeros(n) if known is None else known["reach"].copy()

@@ -24,6 +24,7 @@ from indexer.prior import Prior
 from indexer.ranks import EACH, FIRST, UNTOLD
 from indexer.roots import WEIGHTS
 from indexer.sparse import Sparse
+from indexer.turned import dated_root
 from indexer.weighing import CoreMetadata, Weighing
 
 __all__ = ["LargeCore", "recover_large_core"]
@@ -146,6 +147,11 @@ class _Prior:
             return ""
         few = self._metadata.take(rows)
         return f"{few.created.tolist()} {few.declared}"
+
+    def dated_root(self, parent: Ints) -> int:
+        if self._metadata is None:
+            return int(np.flatnonzero(parent < 0)[0])
+        return dated_root(parent, self._metadata.created)
 
     def ranks(self, v: int, rows: Ints, squared: Floats) -> Floats:
         nothing = np.zeros(len(rows))

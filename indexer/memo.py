@@ -18,7 +18,7 @@ from store.answers import Answers
 
 __all__ = ["NOTHING", "RECORD", "SOLVER_VERSION", "Fetched", "Memo"]
 
-SOLVER_VERSION: Final = 13
+SOLVER_VERSION: Final = 14
 """Of what is computed: answers of other versions are not used. Count it up when any of it changes."""
 
 RECORD: Final = "tree "

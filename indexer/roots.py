@@ -35,6 +35,8 @@ WITNESSES: Final = 9
 """Models of which a cue's mean from the root to all is taken as independent, at most: trained alike, they err alike."""
 BY_CHANCE: Final = 1.5
 """Log-odds that the best of a model's neighbours has without being its parent: no credit to a tree with this root."""
+SURE: Final = 3.0
+"""Log-odds that a slope of 1 gives a parent, and one of 0 gives all others together (`indexer.regression`)."""
 CROWD: Final = 20
 GROWTH: Final = 0.5
 """Evidence grows with the models of a component beyond CROWD as this power of them: slower than if they were
@@ -74,7 +76,8 @@ def root_features(
 
     - cost: of the spanning tree, negative
     - stage: kurtosis moves one way along its edges
-    - regressed, adjacent: the summed log-odds of parents that are not the root, and of all adjacent pairs
+    - regressed: the summed log-odds of all parents, as `_regressed` has them
+    - adjacent: the summed evidence that parents and children are adjacent
     - arrivals: minus the log number of orders that the tree of parents cannot have grown in (Shah and Zaman's rumour
       centrality)
     - increment_spread, increment_zero, counter: mean log-odds of these cues from the root to all models
@@ -88,11 +91,10 @@ def root_features(
     # most of a tree: either sign, as long as it is one sign, speaks for a root.
     stage = np.logaddexp(np.log(SPECIALIZATION) + _monotone(fall), np.log(1 - SPECIALIZATION) + _monotone(-fall))
     child = np.flatnonzero(tree.parent >= 0)
-    inner = child[tree.parent[child] != tree.root]
     along = (
         -tree.cost,
         float(stage),
-        float((tree.regressed[tree.parent[inner], inner] - BY_CHANCE).sum()),
+        _regressed(tree),
         float(adjacent[tree.parent[child], child].sum()),
         -float(np.log(subtree_sizes(tree.parent)).sum()),
     )
@@ -101,6 +103,24 @@ def root_features(
     to_all = [witnesses * float(CUES[name].log_odds(cues[name][tree.root, seen]).mean()) for name in OF_ALL]
     crowd = float(max(1.0, len(tree.parent) / CROWD) ** GROWTH)
     return np.array([*(value / scale for value in along), *to_all, _chains(tree.parent)]) * crowd
+
+
+def _regressed(tree: RootedTree) -> float:
+    """Summed log-odds that each model's parent is its parent, beyond what the best of its neighbours has by chance.
+
+    The root's own children are measured from it, so that it has no odds: theirs are that no other model is their
+    parent. Left out they would speak for any root that has few of them. Where siblings drift together, others look like
+    parents of the true root's children: that says nothing.
+    """
+    child = np.flatnonzero(tree.parent >= 0)
+    inner = child[tree.parent[child] != tree.root]
+    outer = child[tree.parent[child] == tree.root]
+    others = tree.regressed[:, outer]
+    others[tree.root] = -np.inf
+    others[outer, np.arange(outer.size)] = -np.inf
+    none = np.minimum(-others.max(axis=0, initial=-np.inf), SURE)
+    own = tree.regressed[tree.parent[inner], inner]
+    return float((own - BY_CHANCE).sum() + np.maximum(none - BY_CHANCE, 0.0).sum())
 
 
 def _chains(parent: NDArray[np.int64]) -> float:

@@ -99,3 +99,26 @@ def test_kurtosis_along_a_tree_counts_either_way_as_long_as_it_is_one_way() -> N
 def test_one_weight_a_feature() -> None:
     assert WEIGHTS.shape == (len(FEATURES),)
     assert (WEIGHTS >= 0).all()
+
+
+def test_what_regression_says_does_not_favour_a_root_with_few_children() -> None:
+    """In a star nobody is a sibling's parent: that speaks for the hub as much as each edge speaks for a leaf."""
+    n = 12
+    star = [(0, i) for i in range(1, n)]
+    of_hub = np.full((n, n), -3.0)
+    of_leaf = np.full((n, n), -3.0)
+    of_leaf[0] = 3.0
+    told = {}
+    for root, odds in ((0, of_hub), (1, of_leaf)):
+        odds[root] = 0.0
+        tree = np.array(rooted_at(star, root), np.int64)
+        zero = np.zeros((n, n))
+        rooted = RootedTree(root, tree, 0.0, tree, odds)
+        values = root_features(rooted, zero, dict.fromkeys(CUES, zero), ~np.eye(n, dtype=bool))
+        told[root] = float(values[FEATURES.index("regressed")])
+    assert told[0] == pytest.approx(told[1])
+    # Where siblings drift together they look like one another's parents, which says nothing.
+    of_hub[1:, 1:] = 1.0
+    drifted = RootedTree(0, np.array(rooted_at(star, 0), np.int64), 0.0, np.array(rooted_at(star, 0), np.int64), of_hub)
+    values = root_features(drifted, zero, dict.fromkeys(CUES, zero), ~np.eye(n, dtype=bool))
+    assert values[FEATURES.index("regressed")] == 0.0
