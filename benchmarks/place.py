@@ -138,9 +138,10 @@ class _Bench:
                 self.seed,
                 list(add),
                 remove,
+                use_metadata=self.how["use_metadata"],
                 resume=resume,
+                full_size=self.how["full_size"],
                 spent=spent,
-                **self.how,
             )
             kept = {"run": None if run is None else asdict(run), "peak": peak}
             self.kept.put(label, kept)

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import finders, place
+from benchmarks import finders, place, shapes
 from benchmarks.mdst import make_graph
 from benchmarks.scale.forest import KINDS, grow_forest
 from benchmarks.scale.hub import SyntheticHub
 from benchmarks.scale.kept import KeptFigures
 from benchmarks.scale.score import agreement, recovered
+from benchmarks.scale.shapes import SHAPES, shaped_forest
 from benchmarks.scale.steps import ancestors_warm_ms, run_step
 from indexer.mdst import minimum_directed_spanning_tree
 
@@ -30,6 +31,30 @@ def test_a_forest_is_the_same_each_time_and_parents_come_first() -> None:
     # One root a family, and what is computed or copied or merged has no children.
     assert np.count_nonzero(forest.parent < 0) == len(np.unique(forest.family))
     assert (forest.kind[forest.parent[child]] < 3).all()
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_other_shapes_are_families_too(shape: str) -> None:
+    forest, again = shaped_forest(shape, 60), shaped_forest(shape, 60)
+    assert np.array_equal(forest.parent, again.parent)
+    assert np.array_equal(forest.step, again.step)
+    child = np.flatnonzero(forest.parent >= 0)
+    assert (forest.parent[child] < child).all()
+    assert np.array_equal(forest.family[forest.parent[child]], forest.family[child])
+    assert np.count_nonzero(forest.parent < 0) == len(np.unique(forest.family))
+    assert (forest.kind[forest.parent < 0] == 0).all()
+    merges = forest.kind == KINDS.index("merge")
+    assert ((forest.other >= 0) == merges).all()
+    assert (forest.other[merges] != forest.parent[merges]).all()
+
+
+def test_shapes_are_recovered_and_grow_as_they_are_rebuilt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shapes.main(["--models", "20", "--seeds", "1", "--shapes", "star", "small"]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    told = json.loads(last)["shapes"]
+    assert len(table) == 1 + len(told) == 3
+    for row in told.values():
+        assert row["edges_recovered"] == row["agreement_with_rebuild"] == 1.0
 
 
 def test_weights_follow_from_the_seed_alone() -> None:

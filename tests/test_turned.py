@@ -6,7 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.metadata import order_log_odds
+from benchmarks.scale.hub import SyntheticHub
+from indexer.family import Family
+from indexer.from_sketches import make_family
+from indexer.metadata import Metadata, order_log_odds
+from indexer.solve import solve_component
 from indexer.turned import CLEARLY, dated_root
 
 DAY = 86_400.0
@@ -57,3 +61,37 @@ def test_a_base_that_was_uploaded_again_stays_the_root() -> None:
     created = np.arange(len(star), dtype=np.float64) * DAY
     created[0] = 500 * DAY
     assert dated_root(star, created) == 0
+
+
+def run_of(models: int) -> Family:
+    """One run of small models, each trained on from the one before and uploaded after it, by their names."""
+    hub = SyntheticHub(models, 3, shape="chain")
+    made = sorted((hub.model(i) for i in range(models)), key=lambda model: model.name)
+    rows = [
+        (
+            at,
+            model.name,
+            model.content_hash,
+            model.created_at.timestamp() if model.created_at else np.nan,
+            model.sketches,
+        )
+        for at, model in enumerate(made, 1)
+    ]
+    return make_family(made[0].architecture, rows, hub.roles(0))
+
+
+def test_a_large_component_is_turned_to_the_end_that_came_first() -> None:
+    """And what is remembered of it, or of all of it but one, makes no difference."""
+    family = run_of(200)
+    first = int(np.argmin(family.created))
+    metadata = Metadata(("s",) * len(family), ((),) * len(family))
+    found = solve_component(family, metadata, dense=20)
+    assert family.model_ids[first] not in found.parents()
+    blind = solve_component(family, dense=20)
+    assert family.model_ids[first] in blind.parents()
+    again = solve_component(family, metadata, dense=20, stored=found.memory)
+    assert (again.edges, again.stages) == (found.edges, found.stages)
+    fewer = np.delete(np.arange(len(family)), 77)
+    before = solve_component(family.take(fewer), metadata.take(fewer), dense=20)
+    grown = solve_component(family, metadata, dense=20, stored=before.memory)
+    assert (grown.edges, grown.stages) == (found.edges, found.stages)

@@ -13,6 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from benchmarks.scale.forest import Forest, grow_forest, model_name
+from benchmarks.scale.shapes import shaped_forest
 from benchmarks.scale.weights import Weights, WeightsOf, make_shapes
 from crawl.architecture import architecture_key, backbone, canonical_names, role
 from crawl.model_sketch import Backbone
@@ -65,12 +66,15 @@ def _architecture(place: int, full_size: bool) -> _Architecture:
 
 
 class SyntheticHub:
-    """`models` models and the forest that they descend in; of `full_size`, their sketches are as large as any."""
+    """`models` models and the forest that they descend in; of `full_size`, their sketches are as large as any.
 
-    def __init__(self, models: int, seed: int = 0, full_size: bool = False) -> None:
+    With a `shape` (`benchmarks.scale.shapes`) the forest is another than a Hub's.
+    """
+
+    def __init__(self, models: int, seed: int = 0, full_size: bool = False, shape: str | None = None) -> None:
         self.seed = seed
         self.full_size = full_size
-        self.forest: Forest = grow_forest(models, seed)
+        self.forest: Forest = grow_forest(models, seed) if shape is None else shaped_forest(shape, models, seed)
         self._weights = WeightsOf(self.forest, seed, full_size)
 
     def name(self, index: int) -> str:

@@ -22,7 +22,7 @@ from modelkin.cli.options import available_cpus
 from modelkin.graph import ModelGraph
 from modelkin.progress import LineProgress
 from store.generation import GraphFolder
-from store.progress import SilentProgress
+from store.progress import Progress, SilentProgress
 from store.writer import GraphWriter
 
 __all__ = ["Run", "ancestors_cold_ms", "ancestors_warm_ms", "run_step"]
@@ -61,19 +61,22 @@ def run_step(
     use_metadata: bool = True,
     resume: bool = False,
     full_size: bool = False,
+    shape: str | None = None,
     spent: Path | None = None,
+    progress: Progress | None = None,
 ) -> Run | None:
-    """One run on the Hub of `models` models: add and remove some (places in the forest), update, publish.
+    """One run on the Hub of `models` models (or of a `shape`): add and remove some (places in the forest), update,
+    publish.
 
     With `resume` nothing is done, and None returned, where there is a finished graph already. The file `spent` holds
-    for how long earlier tries of a run that was killed have run.
+    for how long earlier tries of a run that was killed have run. `progress` goes to standard error unless told where.
     """
-    progress = LineProgress(every=_EVERY_S)
+    progress = progress or LineProgress(every=_EVERY_S)
     if resume and GraphFolder(graph).current() is not None:
         progress.note(f"{graph}: there already")
         return None
     _warm_up()
-    hub = SyntheticHub(models, seed, full_size)
+    hub = SyntheticHub(models, seed, full_size, shape)
     clock = Clock(spent)
     marks = [time.perf_counter()]
     with _writer(graph, full_size) as writer:
