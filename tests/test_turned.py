@@ -81,17 +81,17 @@ def run_of(models: int) -> Family:
 
 
 def test_a_large_component_is_turned_to_the_end_that_came_first() -> None:
-    """And what is remembered of it, or of all of it but one, makes no difference."""
-    family = run_of(200)
-    first = int(np.argmin(family.created))
+    """To within the four edges that it takes; and what is remembered of it, or of all but one, makes no difference."""
+    family = run_of(150)
+    first = set(family.model_ids[np.argsort(family.created)[:4]].tolist())
     metadata = Metadata(("s",) * len(family), ((),) * len(family))
     found = solve_component(family, metadata, dense=20)
-    assert family.model_ids[first] not in found.parents()
+    assert first - found.parents().keys()
     blind = solve_component(family, dense=20)
-    assert family.model_ids[first] in blind.parents()
+    assert not first - blind.parents().keys()
     again = solve_component(family, metadata, dense=20, stored=found.memory)
     assert (again.edges, again.stages) == (found.edges, found.stages)
-    fewer = np.delete(np.arange(len(family)), 77)
+    fewer = np.delete(np.arange(len(family)), 33)
     before = solve_component(family.take(fewer), metadata.take(fewer), dense=20)
     grown = solve_component(family, metadata, dense=20, stored=before.memory)
     assert (grown.edges, grown.stages) == (found.edges, found.stages)
