@@ -53,13 +53,19 @@ class WeightsOf:
 
     def __call__(self, index: int) -> Weights:
         """Name -> array, in the form that the model is stored in."""
-        found = self._cache.pop(index, None)
-        if found is None:
-            parent = int(self._forest.parent[index])
-            found = self._root(index) if parent < 0 else self._child(index, self(parent))
-        self._cache[index] = found
-        if len(self._cache) > _CACHED:
-            self._cache.popitem(last=False)
+        # In a loop: a run may be longer than Python's stack is deep.
+        missing, at = [], index
+        while at >= 0 and at not in self._cache:
+            missing.append(at)
+            at = int(self._forest.parent[at])
+        found: Weights = {}
+        if at >= 0:
+            found = self._cache[at]
+            self._cache.move_to_end(at)
+        for at in reversed(missing):
+            found = self._cache[at] = self._root(at) if self._forest.parent[at] < 0 else self._child(at, found)
+            if len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
         return found
 
     def _rng(self, index: int) -> np.random.Generator:
