@@ -111,13 +111,18 @@ def recover_large(
     root = int(roots[np.argmax(posterior)])
     for turn in range(TURNS + 1):
         above, reach = _above(family, vectors, root, turn, memo)
-        edges = _edges(family, root, above, near[:, :NEAREST], prior, memo)
+        edges = _edges(family, root, above, near[:, :NEAREST], prior, turn, memo)
         parent = minimum_directed_spanning_forest(n, edges.tail, edges.head, edges.cost, np.inf, root=root)
         dated = prior.dated_root(parent)
         if dated == root or turn == TURNS:
             break
         root, roots, posterior = dated, np.array([dated]), np.ones(1)
     return told_by_chances(edges, parent, root, roots, posterior), root, reach
+
+
+def _of_turn(kind: str, turn: int) -> str:
+    """What answers are kept as that follow from the root: those from another one are kept beside them."""
+    return kind + " again" * turn
 
 
 def _above(family: Family, vectors: NDArray[np.float32], root: int, turn: int, memo: Memo) -> tuple[Ints, Floats]:
@@ -127,7 +132,7 @@ def _above(family: Family, vectors: NDArray[np.float32], root: int, turn: int, m
     # Who may be a parent follows from the root, and coordinates from whom all are seen.
     finder = finder_of(vectors)
     told = bytes(family.content_keys[root]) + blake3(vectors[root].tobytes()).digest(16) + finder.told
-    kept = Kept(memo, f"above {'again ' * turn}{kind.itemsize}", min(family.content_hashes), told)
+    kept = Kept(memo, f"{_of_turn('above', turn)} {kind.itemsize}", min(family.content_hashes), told)
     known = kept.read(family, kind)
     fresh = np.arange(n) if known is None else np.flatnonzero((known["near"] == FRESH).all(axis=1))
     reach = np.zeros(n) if known is None else known["reach"].copy()
@@ -223,13 +228,13 @@ def among_rows(family: Family, rows: Ints) -> Floats:
     return told_apart(family.take(rows), squared) if (squared[a, b] <= 0).any() else squared
 
 
-def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior, memo: Memo) -> Chances:
+def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior, turn: int, memo: Memo) -> Chances:
     """All candidate edges with their costs."""
     n = len(family)
     around = _neighbourhoods(root, above, near)
     answered = Answered(family, memo)
     told = answered.digests(*lists_of(around))
-    known, costs = answered.known("parents", told, np.dtype((np.float64, around.shape[1:])))
+    known, costs = answered.known(_of_turn("parents", turn), told, np.dtype((np.float64, around.shape[1:])))
     asked = [v for v in np.flatnonzero(~known).tolist() if v != root]
 
     def into(some: list[int]) -> Floats:
@@ -242,7 +247,7 @@ def _edges(family: Family, root: int, above: Ints, near: Ints, prior: LocalPrior
 
     for some, found in in_turns(asked, memo.processes, into):
         costs[some] = found
-    answered.keep("parents", told, costs)
+    answered.keep(_of_turn("parents", turn), told, costs)
     # A model that shares no tensor with the root is far from it, and hangs on it where nothing else is known.
     costs[:, 0] = np.where(np.isfinite(costs[:, 0]), costs[:, 0], FAR)
     keep = (around >= 0) & np.isfinite(costs)

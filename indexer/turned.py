@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from indexer.metadata import order_log_odds
@@ -31,9 +32,16 @@ def dated_root(parent: NDArray[np.int64], created: NDArray[np.float64]) -> int:
     below = np.flatnonzero(parent >= 0)
     odds = np.zeros(len(parent))
     odds[below] = order_log_odds((created[below] - created[parent[below]]) / 86_400)
-    gained = np.zeros(len(parent))
-    for row in parents_first(parent).tolist():
-        if parent[row] >= 0:
-            gained[row] = gained[parent[row]] - odds[row]
+    gained = _gained(parent, parents_first(parent), odds)
     best = int(np.argmax(gained))
     return best if gained[best] > CLEARLY else int(np.flatnonzero(parent < 0)[0])
+
+
+@njit(cache=True, nogil=True)
+def _gained(parent: NDArray[np.int64], order: NDArray[np.int64], odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """n: log-odds for each as the root in place of this one; `odds` are those of the edge above each."""
+    gained = np.zeros(parent.size)
+    for row in order:
+        if parent[row] >= 0:
+            gained[row] = gained[parent[row]] - odds[row]
+    return gained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.scale.hub import SyntheticHub
@@ -31,6 +31,7 @@ def speak_for(parent: list[int], created: np.ndarray) -> float:
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 20), min_size=0, max_size=12),
     st.lists(st.one_of(st.just(float("nan")), st.floats(0.0, 100.0)), min_size=13, max_size=13),
