@@ -19,7 +19,7 @@ from store.progress import SilentProgress
 from store.schema import create_schema
 from tests.calling import call
 from tests.old_graph import NAMES, OldModels, unpack
-from tests.runs import answers, change_setting, index, inferred, leftovers, writer
+from tests.runs import Placed, answers, change_setting, index, inferred, leftovers, writer
 
 OLD = {
     "a/base": None,
@@ -70,6 +70,10 @@ def test_migrated_and_new_databases_have_one_schema(old: tuple[Path, OldModels],
         ]
 
 
+def _place(found: Placed) -> tuple[object, ...]:
+    return found.parent, found.relation, found.distance, found.stage, found.path, found.members, found.merged
+
+
 def test_a_graph_of_the_schema_before_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
     graph, source = unpack(tmp_path, 3)
     database = GraphFolder(graph).database(2)
@@ -80,7 +84,10 @@ def test_a_graph_of_the_schema_before_is_read_and_brought_up_to_date(tmp_path: P
         assert old.sql(keys + "'PRIMARY KEY'").fetchall() == [(["model_a", "model_b"],)]
         pairs = old.sql("from pairs order by all").fetchall()
     index(source, tmp_path / "afresh")
-    assert answers(graph) == answers(tmp_path / "afresh")
+    # Until the next run confidences are those of the solver that wrote it.
+    assert {name: _place(found) for name, found in answers(graph).items()} == {
+        name: _place(found) for name, found in answers(tmp_path / "afresh").items()
+    }
     with ModelGraph.open(graph) as opened:
         assert opened.explain("a/child").measured is not None
     assert database.read_bytes() == before
