@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from crawl.folder import FolderSource
+from tests.runs import Placed
 
-__all__ = ["NAMES", "OldModels", "unpack"]
+__all__ = ["NAMES", "OldModels", "nearly", "unpack"]
 
 NAMES = {"a/base", "a/child", "a/grand", "a/other", "a/merge", "lone"}
 
@@ -32,3 +36,15 @@ def unpack(place: Path, schema: int = 1) -> tuple[Path, OldModels]:
             else:
                 archive.extractall(place)
     return place / "graph", OldModels(place / "models")
+
+
+def nearly(found: Any) -> Any:
+    """Equal to what was found but for the last bits of numbers. The archives' sketches and pairs were made on one
+    machine: processors sum in other orders than one another."""
+    if isinstance(found, float):
+        return pytest.approx(found, rel=1e-9, abs=1e-15)
+    if isinstance(found, dict):
+        return {name: nearly(each) for name, each in found.items()}
+    if isinstance(found, Placed):
+        return Placed(*map(nearly, found))
+    return type(found)(map(nearly, found)) if isinstance(found, list | tuple) else found

@@ -18,7 +18,7 @@ from store.migrations import FIRST_VERSION, migrate
 from store.progress import SilentProgress
 from store.schema import create_schema
 from tests.calling import call
-from tests.old_graph import NAMES, OldModels, unpack
+from tests.old_graph import NAMES, OldModels, nearly, unpack
 from tests.runs import Placed, answers, change_setting, index, inferred, leftovers, writer
 
 OLD = {
@@ -86,7 +86,7 @@ def test_a_graph_of_the_schema_before_is_read_and_brought_up_to_date(tmp_path: P
     index(source, tmp_path / "afresh")
     # Until the next run confidences are those of the solver that wrote it.
     assert {name: _place(found) for name, found in answers(graph).items()} == {
-        name: _place(found) for name, found in answers(tmp_path / "afresh").items()
+        name: _place(found) for name, found in nearly(answers(tmp_path / "afresh")).items()
     }
     with ModelGraph.open(graph) as opened:
         assert opened.explain("a/child").measured is not None
@@ -99,10 +99,11 @@ def test_a_graph_of_the_schema_before_is_read_and_brought_up_to_date(tmp_path: P
     database.write_bytes(before)
     report = index(source, graph)
     assert (report.new, report.changed, report.unchanged) == (0, 0, len(NAMES))
-    assert answers(graph) == answers(tmp_path / "afresh")
+    assert answers(graph) == nearly(answers(tmp_path / "afresh"))
     with open_reader(graph) as connection:
         assert connection.sql(keys + "'PRIMARY KEY'").fetchall() == []
-        assert connection.sql("from pairs order by all").fetchall() == pairs
+        # Measured anew, on another machine perhaps than those of the archive.
+        assert connection.sql("from pairs order by all").fetchall() == nearly(pairs)
 
 
 def test_an_old_graph_is_read_without_being_touched(old: tuple[Path, OldModels]) -> None:
@@ -138,7 +139,7 @@ def test_a_run_brings_an_old_graph_up_to_date(old: tuple[Path, OldModels], tmp_p
     report = index(source, graph)
     assert (report.new, report.changed, report.unchanged, report.bytes_read) == (0, 0, len(NAMES), 0)
     index(source, tmp_path / "afresh")
-    assert answers(graph) == answers(tmp_path / "afresh")
+    assert answers(graph) == nearly(answers(tmp_path / "afresh"))
     assert inferred(graph) == inferred(tmp_path / "afresh")
     assert answers(graph)["a/merge"].merged == (("a/grand", 0.5, "linear"), ("a/other", 0.5, "linear"))
     assert database.read_bytes() == before, "the old generation stays as it was"
@@ -163,7 +164,7 @@ def test_update_alone_brings_an_old_graph_up_to_date(old: tuple[Path, OldModels]
         assert update(run, mode="default", progress=SilentProgress()).components_touched == 2
         run.publish()
     index(source, tmp_path / "afresh")
-    assert answers(graph) == answers(tmp_path / "afresh")
+    assert answers(graph) == nearly(answers(tmp_path / "afresh"))
 
 
 def test_a_killed_run_of_an_old_version_is_gone_on_with(old: tuple[Path, OldModels], tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_killed_run_of_an_old_version_is_gone_on_with(old: tuple[Path, OldMode
         update(run, mode="default", progress=SilentProgress())
         run.publish()
     index(source, tmp_path / "afresh")
-    assert answers(graph) == answers(tmp_path / "afresh")
+    assert answers(graph) == nearly(answers(tmp_path / "afresh"))
     assert leftovers(graph) == []
 
 
