@@ -31,11 +31,11 @@ _BUFFERS: Final = re.compile(
     r"(^|\.)(position_ids|token_type_ids|masked_bias|inv_freq|num_batches_tracked|relative_position_index"
     r"|attn_mask|causal_mask|cos_cached|sin_cached|freqs_cis|step|steps)$"
 )
-# What an audio front end or a position is computed from: nobody trains it, and strangers have it in common. It stays
-# part of the architecture.
+# What an audio front end, a position or a rotation (Wigner's 3j symbols) is computed from: nobody trains it, and
+# strangers have it in common. It stays part of the architecture.
 _CONSTANTS: Final = re.compile(
     r"(^|\.)(forward_basis(_buffer)?|inverse_basis(_buffer)?|mel_basis|mel_filters|melw|wsin|wcos|dct_mat|(hann_)?window"
-    r"|i?stft\.conv_(real|imag)\.weight|mel_?scale\.fb|pos\w*\.pe)$",
+    r"|i?stft\.conv_(real|imag)\.weight|mel_?scale\.fb|pos\w*\.pe|_w3j(_\d+){3}|u_matrix_\d+)$",
     re.IGNORECASE,
 )
 _STATISTICS: Final = re.compile(r"(^|\.)(running_mean|running_var|moving_mean|moving_variance)$")

@@ -74,6 +74,8 @@ def test_roles() -> None:
     assert role("h.0.attn.bias", (1, 1, 8, 8)) == "buffer"
     for name in ("stft.forward_basis_buffer", "spectrogram_extractor.stft.conv_real.weight", "logmel_extractor.melW"):
         assert role(name, (513, 1, 1024)) == "constant"
+    for name in ("conv._compiled_main_left_right._w3j_1_1_2", "products.0.contractions.0.U_matrix_3"):
+        assert role(name, (3, 3, 5)) == "constant"
     assert role("pos_encoder.pe", (5000, 1, 64)) == role("encoder.0.pos.pe", (100, 64)) == "constant"
     assert role("encoder.window_attention.weight", (4, 4)) == role("conv_real.weight", (4, 4)) == "weight"
 

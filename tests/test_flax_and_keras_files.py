@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from crawl.formats.library_names import from_keras
+from crawl.formats.keras_names import from_keras, keras_names
 from store.errors import SkipError
 from tests.entry_arrays import entries_of
 from tests.source_files import reason_of
@@ -170,6 +170,64 @@ def test_keras_weights_have_the_names_and_axes_of_pytorch(tmp_path: Path, nested
     assert set(found.entries) == set(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(found.array(name).astype(np.float32), array, err_msg=name)
+
+
+def test_a_layer_has_one_name_whenever_its_file_was_saved() -> None:
+    """As Keras 2.0, TensorFlow 1, and TensorFlow 2 after other models were built call the same layers."""
+    first = [
+        ("embedding_1", "embedding_1/embeddings:0"),
+        ("conv1d_1", "conv1d_1/kernel:0"),
+        ("conv1d_2", "conv1d_2/kernel:0"),
+        ("lstm_1", "lstm_1/kernel:0"),
+        ("bidirectional_1", "bidirectional_1/forward_lstm_1/kernel:0"),
+        ("dense_13", "dense_13/bias:0"),
+    ]
+    second = [
+        ("embedding", "embedding_3/embeddings:0"),
+        ("conv1d", "conv1d_13/kernel:0"),
+        ("conv1d_1", "conv1d_1_2/kernel:0"),
+        ("lstm", "lstm/kernel:0"),
+        ("bidirectional", "bidirectional/bidirectional/forward_lstm/kernel:0"),
+        ("dense", "dense/bias:0"),
+    ]
+    third = [
+        ("embedding_9", "embedding_9/embeddings:0"),
+        ("conv1d_9", "conv1d_9/kernel:0"),
+        ("conv1d_10", "conv1d_10/kernel:0"),
+        ("lstm_4", "lstm_4/lstm_cell_7/kernel:0"),
+        ("bidirectional_2", "bidirectional_2/forward_lstm_5/lstm_cell_9/kernel:0"),
+        ("dense_1", "dense_1/bias:0"),
+    ]
+    expected = [
+        *("embedding.weight", "conv1d.weight", "conv1d_1.weight", "lstm.weight"),
+        *("bidirectional.forward_lstm.weight", "dense.bias"),
+    ]
+    assert keras_names(first) == keras_names(second) == keras_names(third) == expected
+
+
+def test_names_stay_apart() -> None:
+    """Layers of a layer may be called as it is but for their numbers, and cells may be stacked."""
+    inner = [("block", "block_1/kernel:0"), ("block", "block_2/kernel:0")]
+    assert keras_names(inner) == ["block.block_1.weight", "block.block_2.weight"]
+    cells = [("rnn", "rnn/stack/lstm_cell/kernel:0"), ("rnn", "rnn/stack/lstm_cell_1/kernel:0")]
+    assert keras_names(cells) == ["rnn.stack.lstm_cell.weight", "rnn.stack.lstm_cell_1.weight"]
+    odd = [("a_1", "a_1/w:0"), ("a_0", "a_0/w:0"), ("a_1_2", "a_1_2/w:0")]
+    assert keras_names(odd) == ["a_1.w", "a_0.w", "a_1_2.w"]
+    own = [("layer", "tf_bert/bert/layer_._1/dense_7/kernel:0"), ("dense_7", "dense_7/kernel:0")]
+    assert keras_names(own) == ["bert.layer.1.dense_7.weight", "dense_7.weight"]
+    assert keras_names([]) == []
+
+
+LAYERS = st.text("ab_/0123", min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(LAYERS, LAYERS), max_size=8))
+def test_no_two_names_become_one(parts: list[tuple[str, str]]) -> None:
+    weights = [(layer, f"{layer}/{inner}") for layer, inner in parts]
+    before = [from_keras(*each) for each in weights]
+    told = keras_names(weights)
+    assert len(told) == len(weights)
+    assert len(set(told)) >= len(set(before))
 
 
 def test_names_of_layers_within_layers() -> None:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping
 
 from crawl.formats.entry import OnSkip, TensorEntry, Values
-from crawl.formats.hdf5 import Dataset, Hdf5
-from crawl.formats.library_names import from_keras, kernel_order
+from crawl.formats.hdf5 import Dataset, Hdf5, Node
+from crawl.formats.keras_names import keras_names
+from crawl.formats.library_names import kernel_order
 from crawl.formats.values import Stored, reordered
 from crawl.names import escaped, is_plain
 from crawl.source import FileRef, RangeReader
@@ -34,25 +35,30 @@ def read_keras(
     layers = opened.strings(root, "layer_names")
     if layers is None:
         raise _bad(reader, "a weight file of Keras", "no attribute layer_names in it")
+    groups = [(layer, _group(reader, opened, root, layer)) for layer in layers]
+    weights = [(layer, name, group) for layer, group in groups for name in opened.strings(group, "weight_names") or []]
+    names = keras_names([(layer, weight) for layer, weight, _ in weights])
     found: dict[str, TensorEntry] = {}
-    for layer in layers:
-        group = opened.child(root, layer)
-        if group is None:
-            raise _bad(reader, f"layer {escaped(layer)}", "none")
-        for weight in opened.strings(group, "weight_names") or []:
-            name = from_keras(layer, weight)
-            try:
-                if not is_plain(name) or name in found:
-                    raise SkipError("bad_name", f"expected names, each once, found {escaped(name)!r}")
-                node = opened.child(group, weight)
-                if node is None:
-                    raise _bad(reader, f"weight {name}", "none")
-                found[name] = _entry(reader, file, name, weight, opened.dataset(node))
-            except SkipError as error:
-                if on_skip is None or error.reason in ("truncated", "too_large"):
-                    raise
-                on_skip(reader.path, escaped(name), error)
+    for name, (_, weight, group) in zip(names, weights, strict=True):
+        try:
+            if not is_plain(name) or name in found:
+                raise SkipError("bad_name", f"expected names, each once, found {escaped(name)!r}")
+            node = opened.child(group, weight)
+            if node is None:
+                raise _bad(reader, f"weight {name}", "none")
+            found[name] = _entry(reader, file, name, weight, opened.dataset(node))
+        except SkipError as error:
+            if on_skip is None or error.reason in ("truncated", "too_large"):
+                raise
+            on_skip(reader.path, escaped(name), error)
     return sorted(found.values(), key=lambda entry: (entry.start, entry.stop, entry.name))
+
+
+def _group(reader: RangeReader, opened: Hdf5, root: Node, layer: str) -> Node:
+    group = opened.child(root, layer)
+    if group is None:
+        raise _bad(reader, f"layer {escaped(layer)}", "none")
+    return group
 
 
 def _entry(reader: RangeReader, file: FileRef, name: str, stored_name: str, dataset: Dataset) -> TensorEntry:
