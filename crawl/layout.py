@@ -18,7 +18,7 @@ FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "safetensors": (".safetensors",),
     "torch": (".bin", ".pt", ".pth", ".ckpt"),
     "flax": (".msgpack",),
-    "keras": (".weights.h5", ".h5", ".hdf5"),
+    "keras": (".weights.h5", ".h5", ".hdf5", ".keras"),
     "gguf": (".gguf",),
     "onnx": (".onnx",),
 }
@@ -27,7 +27,7 @@ and precision than the next."""
 
 # Formats that hold weights and are not read: a folder with only these is reported, not passed over.
 _OTHER_FORMATS: Final = frozenset(
-    ("ggml", "keras", "mlmodel", "nemo", "npz", "ot", "pb", "pdparams", "pkl", "pickle", "tflite", "t7")
+    ("ggml", "mlmodel", "nemo", "npz", "ot", "pb", "pdparams", "pkl", "pickle", "tflite", "t7")
 )
 # `.bin` and the like also name what is no weight at all.
 _NOT_WEIGHTS: Final = re.compile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -133,7 +134,15 @@ def _keras(root: Path) -> list[bytes]:
         group.attrs["weight_names"] = ["d/kernel:0", "d/bias:0"]
         group.create_dataset("d/kernel:0", data=np.ones((4, 4), np.float32))
         group.create_dataset("d/bias:0", data=np.ones(64, np.float32), chunks=(8,), compression="gzip")
-    return [(root / "m").read_bytes()]
+    with h5py.File(root / "new", "w") as file:
+        for layer in ("dense", "rnn/cell"):
+            group = file.create_group(f"layers/{layer}/vars")
+            group.attrs["name"] = layer
+            group.create_dataset("0", data=np.ones((4, 4), np.float32))
+    with zipfile.ZipFile(root / "zip", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.write(root / "new", "model.weights.h5")
+    return [(root / name).read_bytes() for name in ("m", "new", "zip")]
 
 
 _MORE: Final[Mapping[str, Callable[[Path], list[bytes]]]] = {

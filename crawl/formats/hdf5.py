@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from crawl.formats.part_reader import PartReader
 from crawl.source import RangeReader
 from store.errors import SkipError
 
@@ -52,7 +53,7 @@ class Hdf5:
     """One file. Raises SkipError: "bad_header" for what contradicts itself, "unsupported_format" for newer versions,
     "too_large" beyond the limits, and what the reader raises."""
 
-    def __init__(self, reader: RangeReader) -> None:
+    def __init__(self, reader: RangeReader | PartReader) -> None:
         self._reader = reader
         self._steps, self._bytes = MAX_STEPS, MAX_BYTES
         self._children: dict[int, dict[str, int]] = {}
@@ -68,8 +69,8 @@ class Hdf5:
             )
         if head[13] != 8 or head[14] != 8 or struct.unpack_from("<Q", head, 24)[0] != 0:
             raise SkipError("unsupported_format", f"{reader.path}: expected HDF5 addresses of 8 bytes from byte 0 on")
-        self._root_at: int = struct.unpack_from("<Q", head, 64)[0]
-        self.root = self.node(self._root_at)
+        self.root_at: int = struct.unpack_from("<Q", head, 64)[0]
+        self.root = self.node(self.root_at)
 
     def child(self, node: Node, path: str) -> Node | None:
         """What `path`, of names with `/`, leads to from a group; None when it is not there."""
@@ -79,6 +80,10 @@ class Hdf5:
                 return None
             node = self.node(at)
         return node
+
+    def members(self, group: Node) -> dict[str, int]:
+        """Name -> address (`node`) of what is in a group; nothing of what is none."""
+        return dict(self._names(group))
 
     def node(self, at: int) -> Node:
         """The object whose header is at byte `at`."""
@@ -266,6 +271,9 @@ def _dtype(datatype: bytes) -> str | None:
         return None
     if kind == 1 and len(datatype) >= 20:
         return _FLOATS.get((size, datatype[13]))
+    if kind == 5 and size == 2:
+        # HDF5 has no bfloat16: h5py stores it as two bytes of nothing in particular, and Keras nothing else so.
+        return "BF16"
     if kind == 0 and size in (1, 2, 4, 8):
         return f"{'I' if flags & 8 else 'U'}{8 * size}"
     return None

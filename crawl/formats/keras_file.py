@@ -1,23 +1,32 @@
-"""The weights of Keras and TensorFlow models in HDF5 (`save_weights` and `save` of Keras 1 and 2, transformers'
-tf_model.h5), by range.
+"""The weights of Keras and TensorFlow models in HDF5, by range: `save_weights` and `save` of Keras 1, 2 and 3,
+transformers' tf_model.h5, and .keras, which is a zip file with one in it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
 
 from crawl.formats.entry import OnSkip, TensorEntry, Values
 from crawl.formats.hdf5 import Dataset, Hdf5, Node
 from crawl.formats.keras_names import keras_names
+from crawl.formats.keras_variables import Variable, variables
 from crawl.formats.library_names import kernel_order
+from crawl.formats.part_reader import PartReader
 from crawl.formats.values import Stored, reordered
+from crawl.formats.zip_directory import data_start, read_directory
 from crawl.names import escaped, is_plain
 from crawl.source import FileRef, RangeReader
 from store.dtypes import DTYPES
 from store.errors import SkipError
 
 __all__ = ["read_keras"]
+
+_WEIGHTS: Final = "model.weights.h5"
+_DEPTHWISE: Final = re.compile(r"(?<![^/])(depthwise_conv\w*)/kernel(?=:|$)")
 
 
 def read_keras(
@@ -30,23 +39,23 @@ def read_keras(
     """
     if reader.size == 0:
         raise SkipError("empty_file", f"{reader.path} is empty: expected an HDF5 file, found 0 bytes")
-    opened = Hdf5(reader)
+    part = _within(reader)
+    opened = Hdf5(part)
     root = opened.child(opened.root, "model_weights") or opened.root
     layers = opened.strings(root, "layer_names")
-    if layers is None:
-        raise _bad(reader, "a weight file of Keras", "no attribute layer_names in it")
-    groups = [(layer, _group(reader, opened, root, layer)) for layer in layers]
-    weights = [(layer, name, group) for layer, group in groups for name in opened.strings(group, "weight_names") or []]
+    weights = list(variables(opened)) if layers is None else _weights(part, opened, root, layers)
+    if layers is None and not weights:
+        raise _bad(reader, "a weight file of Keras", "no attribute layer_names in it, and no variables")
     names = keras_names([(layer, weight) for layer, weight, _ in weights])
     found: dict[str, TensorEntry] = {}
-    for name, (_, weight, group) in zip(names, weights, strict=True):
+    for name, (_, weight, open_node) in zip(names, weights, strict=True):
         try:
             if not is_plain(name) or name in found:
                 raise SkipError("bad_name", f"expected names, each once, found {escaped(name)!r}")
-            node = opened.child(group, weight)
+            node = open_node()
             if node is None:
                 raise _bad(reader, f"weight {name}", "none")
-            found[name] = _entry(reader, file, name, weight, opened.dataset(node))
+            found[name] = _entry(part, file, name, weight, opened.dataset(node))
         except SkipError as error:
             if on_skip is None or error.reason in ("truncated", "too_large"):
                 raise
@@ -54,14 +63,33 @@ def read_keras(
     return sorted(found.values(), key=lambda entry: (entry.start, entry.stop, entry.name))
 
 
-def _group(reader: RangeReader, opened: Hdf5, root: Node, layer: str) -> Node:
-    group = opened.child(root, layer)
-    if group is None:
-        raise _bad(reader, f"layer {escaped(layer)}", "none")
-    return group
+def _within(reader: RangeReader) -> PartReader:
+    """The HDF5 file: all of it, or what a .keras holds."""
+    magic = bytearray(min(4, reader.size))
+    reader.read_into(0, memoryview(magic))
+    if magic != b"PK\3\4":
+        return PartReader(reader, 0, reader.size)
+    entry = read_directory(reader).get(_WEIGHTS)
+    if entry is None:
+        raise _bad(reader, f"{_WEIGHTS} in a .keras file", "none")
+    if entry.compressed:
+        raise SkipError("unsupported_format", f"{reader.path}: expected {_WEIGHTS} as it is, found it compressed")
+    return PartReader(reader, data_start(reader, entry), entry.size)
 
 
-def _entry(reader: RangeReader, file: FileRef, name: str, stored_name: str, dataset: Dataset) -> TensorEntry:
+def _weights(reader: PartReader, opened: Hdf5, root: Node, layers: Sequence[str]) -> list[Variable]:
+    """The weights that Keras 1 and 2 list, layer by layer."""
+    found: list[Variable] = []
+    for layer in layers:
+        group = opened.child(root, layer)
+        if group is None:
+            raise _bad(reader, f"layer {escaped(layer)}", "none")
+        names = opened.strings(group, "weight_names") or []
+        found += [Variable(layer, name, partial(opened.child, group, name)) for name in names]
+    return found
+
+
+def _entry(reader: PartReader, file: FileRef, name: str, stored_name: str, dataset: Dataset) -> TensorEntry:
     dtype, shape = dataset.dtype, dataset.shape
     if dtype is None:
         raise SkipError("unknown_dtype", f"{reader.path}: tensor {name}: expected little-endian numbers")
@@ -77,12 +105,14 @@ def _entry(reader: RangeReader, file: FileRef, name: str, stored_name: str, data
                 f"of {reader.size}",
             )
         start = 0
+    start += reader.start
     values: Values = Stored(file, start, dtype)
-    order = kernel_order(stored_name, len(shape))
+    # Keras 3 calls a depthwise kernel a kernel.
+    order = kernel_order(_DEPTHWISE.sub(r"\1/depthwise_kernel", stored_name), len(shape))
     if order is not None and elements:
         values, shape = reordered(values, shape, order, itemsize)
     return TensorEntry(name, dtype, shape, start, start + length, None if isinstance(values, Stored) else values)
 
 
-def _bad(reader: RangeReader, expected: str, found: str) -> SkipError:
+def _bad(reader: RangeReader | PartReader, expected: str, found: str) -> SkipError:
     return SkipError("bad_header", f"{reader.path}: expected {expected}, found {found}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Final
 
 from crawl.formats.library_names import last_part
@@ -20,7 +21,7 @@ __all__ = ["from_keras", "keras_names"]
 _LIST: Final = "_._"
 _NUMBERED: Final = re.compile(r"(.+)_([0-9]{1,9})")
 # Later releases put the cell between a recurrent layer and its weights.
-_CELL: Final = re.compile(r"(lstm|gru|simple_rnn)_cell(_[0-9]+)*")
+_CELL: Final = re.compile(r"((lstm|gru|simple_rnn)_)?cell(_[0-9]+)*")
 
 Weight = tuple[str, str]
 """A layer, and the TensorFlow path of a weight of it, such as `dense_1/kernel:0`."""
@@ -53,10 +54,12 @@ def from_keras(layer: str, weight: str) -> str:
 
 
 def _without_scopes(layer: str, weight: str) -> str:
-    """As `from_keras`, without the layer's scopes, which may have other numbers than the layer, and without cells."""
+    """As `from_keras`, without the layer's scopes, which may have other numbers than the layer, and that of the model
+    before them, and without cells."""
     *path, last = _parts(weight)
-    while path and _bare(path[0]) == _bare(layer):
-        path = path[1:]
+    scopes = [_bare(part) == _bare(layer) for part in path]
+    first = scopes.index(True) if True in scopes else 0
+    path = path[first + sum(1 for _ in takewhile(bool, scopes[first:])) :]
     path = [part for part in path if not _CELL.fullmatch(part)]
     return ".".join([layer, *path, last_part(last)])
 
