@@ -63,6 +63,14 @@ def test_what_torch_saves_is_read(tmp_path: Path, zipped: bool) -> None:
     assert {found.entries[name].dtype for name in ("plain", "half", "bfloat", "long")} == {"F32", "F16", "BF16", "I64"}
 
 
+class Named(dict[str, Any]):
+    """As Lightning's AttributeDict, a dictionary of a class of its own; with an attribute besides."""
+
+    def __init__(self, items: dict[str, Any], name: str) -> None:
+        super().__init__(items)
+        self.name = name
+
+
 @FORMS
 @pytest.mark.parametrize(
     "wrapped",
@@ -73,6 +81,8 @@ def test_what_torch_saves_is_read(tmp_path: Path, zipped: bool) -> None:
         lambda s: {"params": s, "params_ema": s},
         lambda s: collections.OrderedDict(s),
         lambda s: {"model_state_dict": {"inner": s}},
+        lambda s: {"hyper_parameters": Named({"lr": 1e-3}, "a"), "state_dict": s},
+        lambda s: {"state_dict": Named(s, "b")},
     ],
 )
 def test_the_weights_of_a_checkpoint_are_found(tmp_path: Path, wrapped: Any, zipped: bool) -> None:

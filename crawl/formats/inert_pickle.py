@@ -149,7 +149,9 @@ class _Machine:
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Opaque):
-            target.state = state
+            items = target.state if isinstance(target.state, dict) else {}
+            # A subclass of dict has items and attributes.
+            target.state = {**state, **items} if isinstance(state, dict) else items or state
 
     def append(self, argument: Any) -> None:
         value = self.stack.pop()
@@ -173,8 +175,10 @@ class _Machine:
     def fill(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, Opaque):
-            # A subclass of dict that is not known by name.
-            target = target.state = target.state if isinstance(target.state, dict) else {}
+            # A subclass of dict that is not known by name, such as Lightning's AttributeDict.
+            if not isinstance(target.state, dict):
+                target.state = {}
+            target = target.state
         if isinstance(target, dict):
             for key, value in zip(values[::2], values[1::2], strict=True):
                 if is_key(key):
