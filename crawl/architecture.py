@@ -152,10 +152,11 @@ def backbone(shapes: Mapping[str, Shape]) -> list[str]:
     """Sorted canonical names that define the architecture.
 
     The tensors of repeated blocks when these hold at least half of the model, else everything but heads; buffers and
-    running statistics never count, for libraries add and drop them.
+    running statistics never count, for libraries add and drop them, nor numbers without an axis, which exporters to ONNX
+    fold as they like.
     """
     roles = {name: role(name, shape) for name, shape in shapes.items()}
-    kept = {name: shape for name, shape in shapes.items() if roles[name] not in ("buffer", "statistic")}
+    kept = {name: shape for name, shape in shapes.items() if shape and roles[name] not in ("buffer", "statistic")}
     stacks = _stacks(kept)
     blocks = [name for name in kept if _in_stack(name, stacks) is not None]
     if sum(_weight(kept[name]) for name in blocks) >= 0.5 * sum(map(_weight, kept.values())):

@@ -64,6 +64,11 @@ def test_a_model_without_blocks_is_all_but_its_head() -> None:
     assert backbone({"fc.weight": (10, 8)}) == ["fc.weight"]
 
 
+def test_single_numbers_are_no_part_of_an_architecture() -> None:
+    shapes: Shapes = {"conv1.weight": (8, 3, 3, 3), "conv2.weight": (8, 8, 3, 3), "gate": (1,)}
+    assert backbone({**shapes, "Const_16:0": ()}) == backbone({**shapes, "Const_4:0": ()}) == sorted(shapes)
+
+
 def test_roles() -> None:
     assert role("layer.0.attention.weight", (4, 4)) == "weight"
     assert role("layer.0.norm.weight", (768,)) == "vector"
