@@ -47,6 +47,8 @@ _HEADS: Final = re.compile(
 _EMBEDDINGS: Final = re.compile(
     r"(^|\.)(?=\w*+(?:\.|$))(\w*embed|(?:wte|wpe|tok_embeddings|shared|lookup_table)(\.|$))", re.IGNORECASE
 )
+_LAST: Final = 0.25
+"""Share of a model that its last matrices are less than."""
 _DEEPEST: Final = 24
 """Parts of a name that are looked at one by one, and wrappers that are stripped: a name of a thousand parts, which no
 model has, would cost its square."""
@@ -151,9 +153,9 @@ def role(name: str, shape: Shape) -> str:
 def backbone(shapes: Mapping[str, Shape]) -> list[str]:
     """Sorted canonical names that define the architecture.
 
-    The tensors of repeated blocks when these hold at least half of the model, else everything but heads; buffers and
-    running statistics never count, for libraries add and drop them, nor numbers without an axis, which exporters to ONNX
-    fold as they like.
+    The tensors of repeated blocks when these hold at least half of the model, else everything but heads, those too that
+    are none by name (`_last_matrices`). Buffers and running statistics never count, for libraries add and drop them,
+    nor numbers without an axis, which exporters to ONNX fold as they like.
     """
     roles = {name: role(name, shape) for name, shape in shapes.items()}
     kept = {name: shape for name, shape in shapes.items() if shape and roles[name] not in ("buffer", "statistic")}
@@ -161,8 +163,32 @@ def backbone(shapes: Mapping[str, Shape]) -> list[str]:
     blocks = [name for name in kept if _in_stack(name, stacks) is not None]
     if sum(_weight(kept[name]) for name in blocks) >= 0.5 * sum(map(_weight, kept.values())):
         return sorted(blocks)
-    body = [name for name in kept if roles[name] != "head"]
-    return sorted(body if any(roles[name] == "weight" for name in body) else kept)
+    body = {name: shape for name, shape in kept.items() if roles[name] != "head"}
+    trunk = body.keys() - _last_matrices(body)
+    for some in (trunk, body):
+        if any(roles[name] == "weight" for name in some):
+            return sorted(some)
+    return sorted(kept)
+
+
+def _last_matrices(shapes: Mapping[str, Shape]) -> set[str]:
+    """Matrices, with their biases, whose outputs no other matrix takes in, and that have fewer outputs than inputs:
+    with them ends a model of unknown names. None where that would be a quarter of the model or more.
+
+    The gates of a recurrent layer are as large, but their layer has a recurrent matrix too.
+    """
+    weights = {name: shape for name, shape in shapes.items() if len(shape) == 2}
+    taken_in = Counter(shape[1] for shape in weights.values())
+    layers = Counter(name.rpartition(".")[0] for name in weights)
+    last = {
+        name.rpartition(".")[0]
+        for name, shape in weights.items()
+        if shape[0] < shape[1] and not taken_in[shape[0]] and layers[name.rpartition(".")[0]] == 1
+    } - {""}
+    found = {name for name in shapes if name.rpartition(".")[0] in last}
+    if sum(_weight(shapes[name]) for name in found) >= _LAST * sum(map(_weight, shapes.values())):
+        return set()
+    return found
 
 
 def architecture_key(shapes: Mapping[str, Shape]) -> str:

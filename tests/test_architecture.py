@@ -64,6 +64,24 @@ def test_a_model_without_blocks_is_all_but_its_head() -> None:
     assert backbone({"fc.weight": (10, 8)}) == ["fc.weight"]
 
 
+def test_what_a_model_ends_with_is_no_part_of_it_whatever_its_name() -> None:
+    trunk: Shapes = {"a.weight": (64, 3, 3, 3), "a.bias": (64,), "b.weight": (64, 64, 3, 3), "c.weight": (100, 1024)}
+    for outputs in (1, 2, 10):
+        for name in ("dense3", "dense_1", "out"):
+            assert backbone({**trunk, f"{name}.weight": (outputs, 100), f"{name}.bias": (outputs,)}) == sorted(trunk)
+    assert architecture_key({**trunk, "d.weight": (2, 100)}) == architecture_key({**trunk, "e.weight": (3, 100)})
+
+
+def test_what_a_model_ends_with_stays_where_it_may_be_more() -> None:
+    """Recurrent layers, what is as wide as what came in, and a large part of a small model."""
+    recurrent: Shapes = {"lstm.weight": (256, 300), "lstm.recurrent_kernel": (64, 256), "conv.weight": (300, 9, 3)}
+    assert backbone(recurrent) == sorted(recurrent)
+    coder: Shapes = {"in.weight": (100, 784), "middle.weight": (100, 100), "out.weight": (784, 100)}
+    assert backbone(coder) == sorted(coder)
+    small: Shapes = {"one.weight": (10, 20), "two.weight": (8, 10)}
+    assert backbone(small) == sorted(small)
+
+
 def test_single_numbers_are_no_part_of_an_architecture() -> None:
     shapes: Shapes = {"conv1.weight": (8, 3, 3, 3), "conv2.weight": (8, 8, 3, 3), "gate": (1,)}
     assert backbone({**shapes, "Const_16:0": ()}) == backbone({**shapes, "Const_4:0": ()}) == sorted(shapes)
