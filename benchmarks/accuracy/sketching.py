@@ -13,6 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from blake3 import blake3
+
+import crawl
+from crawl.layout import is_weight
 from indexer.family import Family
 from indexer.reading import load_family, load_metadata
 from store.errors import StopError
@@ -77,14 +81,21 @@ def sketch(collection: Path, graph: Path) -> None:
 
 
 def _state(collection: Path) -> dict[str, object]:
-    """What the sketches depend on: the format, and size and date of every weight file."""
-    files = sorted(collection.rglob("*.safetensors"))
+    """What the sketches depend on: the format, the code that makes them, and size and date of every weight file."""
+    files = sorted(path for path in collection.rglob("*") if path.name != "truth.csv" and is_weight(path.name))
     if not files:
         raise StopError(f"{collection} holds no models")
     listing: Sequence[list[object]] = [
         [path.relative_to(collection).as_posix(), (found := path.stat()).st_size, found.st_mtime_ns] for path in files
     ]
-    return {"schema": SCHEMA_VERSION, "format": asdict(SketchFormat()), "files": listing}
+    return {**_made_by(), "files": listing}
+
+
+def _made_by() -> dict[str, object]:
+    code = blake3()
+    for path in sorted(Path(crawl.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    return {"schema": SCHEMA_VERSION, "format": asdict(SketchFormat()), "code": code.hexdigest(length=8)}
 
 
 def _matches(stamp: Path, state: dict[str, object]) -> bool:
@@ -107,8 +118,8 @@ def _crawl(collection: Path, graph: Path) -> None:
     stamp = graph / STAMP
     if stamp.exists():
         written = json.loads(stamp.read_text())
-        if written["schema"] != SCHEMA_VERSION or written["format"] != asdict(SketchFormat()):
-            shutil.rmtree(graph)  # sketches of an older format: the folder is ours, as the stamp says
+        if {**written, **_made_by()} != written:
+            shutil.rmtree(graph)  # sketches by other code: the folder is ours, as the stamp says
     print(f"sketching {collection}", file=sys.stderr, flush=True)
     run(
         graph,
