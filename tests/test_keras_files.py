@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from crawl.formats.keras_names import from_keras, keras_names
 from tests.damaged_bytes import survive
 from tests.entry_arrays import entries_of
-from tests.keras_files import Array, keras, keras3, layers_of_keras_3
+from tests.keras_files import Array, Layers, keras, keras3, layers_of_keras_3
 from tests.source_files import reason_of
 
 
@@ -84,6 +84,11 @@ def test_groups_in_a_circle_are_looked_at_once(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["layers/dense/again"] = file["layers"]
     assert {"conv2d.weight", "dense_1.weight"} < set(entries_of(path, "keras").entries)
+
+
+def test_layers_within_layers_within_layers(tmp_path: Path) -> None:
+    deep: Layers = {"/".join(["a"] * depth): ("a", []) for depth in range(1, 80)}
+    assert reason_of(lambda: entries_of(keras3(tmp_path / "m.weights.h5", deep), "keras")) == "too_large"
 
 
 def test_a_layer_has_one_name_whenever_its_file_was_saved() -> None:

@@ -13,8 +13,12 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from crawl.formats.hdf5 import Hdf5, Node
+from store.errors import SkipError
 
 __all__ = ["Variable", "variables"]
+
+MAX_DEPTH: Final = 64
+"""Layers within layers. A path of a hundred thousand, which no model has, would cost its square."""
 
 _GROUP: Final = "vars"
 _TOP: Final = "top_level_model_weights"
@@ -40,7 +44,8 @@ class Variable(NamedTuple):
 
 
 def variables(opened: Hdf5) -> Iterator[Variable]:
-    """The variables of all layers, in the order of the names of their groups. Raises what `Hdf5` raises."""
+    """The variables of all layers, in the order of the names of their groups. Raises what `Hdf5` raises, and
+    SkipError("too_large") beyond MAX_DEPTH."""
     waiting: list[tuple[int, tuple[str, ...], str]] = [(opened.root_at, (), "")]
     seen = set()
     while waiting:
@@ -57,6 +62,8 @@ def variables(opened: Hdf5) -> Iterator[Variable]:
             name = next(iter(opened.strings(node, "name") or []), "") or key
             # The model itself is no layer, but may have weights.
             own = (*path, name.replace("/", "_")) if key else (_TOP,)
+            if len(own) > MAX_DEPTH:
+                raise SkipError("too_large", f"expected layers within at most {MAX_DEPTH} layers, found more")
             yield from _of_layer(opened, node, own, (_bare(key), _bare(name)))
             path = own if key else ()
         layers = (name for name in sorted(members, reverse=True) if key or not _NO_LAYERS.fullmatch(name))
