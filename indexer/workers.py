@@ -135,13 +135,13 @@ def _answer(tasks: Sequence[Task]) -> list[Component] | Exception:
 def solve_all(tasks: Sequence[Task], workers: Workers, progress: Progress) -> list[Component]:
     """The components of the tasks, in their order. Raises StopError when a process is killed."""
     found: dict[int, Component] = {}
-    for at, component in _solved(tasks, workers):
+    for at, component in _solved(tasks, workers, progress):
         found[at] = component
         progress.advance(0, f"{len(found):,} of {len(tasks):,} trees")
     return [found[at] for at in range(len(tasks))]
 
 
-def _solved(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, Component]]:
+def _solved(tasks: Sequence[Task], workers: Workers, progress: Progress) -> Iterator[tuple[int, Component]]:
     """(place, component) of each, largest first, as they are done."""
     work = [len(task.rows) * (_REMEMBERED if task.stored else 1.0) * (len(task.rows) > 1) for task in tasks]
     order = sorted(range(len(tasks)), key=lambda at: -len(tasks[at].rows))
@@ -154,6 +154,8 @@ def _solved(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, Comp
             break
         del order[0]
         left -= work[at]
+        if last:
+            progress.advance(0, f"a tree of {len(tasks[at].rows):,} models")
         yield at, tasks[at].solve(workers.count)
     if not order:
         return
