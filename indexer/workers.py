@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,8 +32,8 @@ LEAST: Final = 1_000
 """Models beside the largest component that other processes are worth: starting one takes as long as some hundred."""
 _REMEMBERED: Final = 0.2
 """What a model costs of which answers are remembered, beside one that is new."""
-
-
+_CROWDED: Final = 32_768
+"""Models of a tree that takes gigabytes. Processes that are started again for what follows are little beside it."""
 _COLLECTED: Final = 100_000
 """Objects made before Python looks for circles among them, in place of 700."""
 
@@ -100,14 +101,19 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def stop(self, at_once: bool = False) -> None:
+        """End all of them, which wait for tasks; `at_once` those too that solve one."""
         for connection, process in self.started.items():
             connection.close()
-            if kind is not None:
-                # Whoever stops a run does not wait for a large tree.
+            if at_once:
                 process.kill()
         for process in self.started.values():
             process.join()
+        self.started.clear()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whoever stops a run does not wait for a large tree.
+        self.stop(at_once=kind is not None)
 
 
 def _serve(connection: Connection) -> None:
@@ -156,6 +162,10 @@ def _solved(tasks: Sequence[Task], workers: Workers, progress: Progress) -> Iter
         left -= work[at]
         if last:
             progress.advance(0, f"a tree of {len(tasks[at].rows):,} models")
+            if len(tasks[at].rows) >= _CROWDED:
+                # Those that wait hold half a gigabyte each.
+                workers.stop()
+                _give_back()
         yield at, tasks[at].solve(workers.count)
     if not order:
         return
@@ -179,6 +189,12 @@ def _solved(tasks: Sequence[Task], workers: Workers, progress: Progress) -> Iter
             if isinstance(answer, Exception):
                 raise answer
             yield from zip(busy.pop(connection), answer, strict=True)
+
+
+def _give_back() -> None:
+    """Memory that was let go of, to the system: glibc keeps what lies between what is still held."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _batches(tasks: Sequence[Task], order: Iterable[int], models: int) -> Iterator[list[int]]:

@@ -48,6 +48,23 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
 
 
+def test_processes_that_wait_make_room_for_a_large_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.workers.LEAST", 1)
+    monkeypatch.setattr("indexer.workers._CROWDED", 3)
+    given = tasks()
+    largest = max(given, key=lambda task: len(task.rows))
+    with Workers(2) as workers:
+        before = solve_all(given, workers, SilentProgress())
+        pids = [process.pid or 0 for process in workers.started.values()]
+        monkeypatch.setattr("indexer.workers.is_large", lambda n: n == len(largest.rows))
+        solve_all([largest], workers, SilentProgress())
+        assert not workers.started
+        assert not any(alive(pid) for pid in pids)
+        after = solve_all(given, workers, SilentProgress())
+        assert workers.started
+    assert [each.edges for each in before] == [each.edges for each in after]
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_process_that_is_killed_is_told(busy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tasks, or while it solves one: a run stops with one line, and no process is left."""
