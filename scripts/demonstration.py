@@ -28,7 +28,7 @@ _GRANDCHILD = "mhcnuggets/HLA-A02-03_BA_to_HLAp"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="all published sets: waifu2x and MiniLM too")
+    parser.add_argument("--all", action="store_true", help="all published sets: waifu2x, MiniLM and DeepCut too")
     parser.add_argument("--graph", type=Path, default=Path(os.environ.get("MODELKIN_GRAPH", "graph")))
     options = parser.parse_args(arguments)
     started = time.monotonic()
