@@ -91,6 +91,14 @@ def test_layers_within_layers_within_layers(tmp_path: Path) -> None:
     assert reason_of(lambda: entries_of(keras3(tmp_path / "m.weights.h5", deep), "keras")) == "too_large"
 
 
+@pytest.mark.parametrize("name", ["m.h5", "m.keras"])
+def test_names_are_bounded_together(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = layers_of_keras_3()
+    path = keras(tmp_path / name, old) if name == "m.h5" else keras3(tmp_path / name, new)
+    monkeypatch.setattr("crawl.formats.keras_file.MAX_NAMES", 200)
+    assert reason_of(lambda: entries_of(path, "keras")) == "too_large"
+
+
 def test_a_layer_has_one_name_whenever_its_file_was_saved() -> None:
     """As Keras 2.0, TensorFlow 1, and TensorFlow 2 after other models were built call the same layers."""
     first = [

@@ -54,7 +54,7 @@ class Hdf5:
     "too_large" beyond the limits, and what the reader raises."""
 
     def __init__(self, reader: RangeReader | PartReader) -> None:
-        self._reader = reader
+        self._reader, self.path = reader, reader.path
         self._steps, self._bytes = MAX_STEPS, MAX_BYTES
         self._children: dict[int, dict[str, int]] = {}
         self._heaps: dict[int, dict[int, bytes]] = {}

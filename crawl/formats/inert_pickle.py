@@ -148,10 +148,9 @@ class _Machine:
     def build(self, argument: Any) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, Opaque):
-            items = target.state if isinstance(target.state, dict) else {}
-            # A subclass of dict has items and attributes.
-            target.state = {**state, **items} if isinstance(state, dict) else items or state
+        # The items of a subclass of dict stay, not its attributes: to join the two again and again would cost a square.
+        if isinstance(target, Opaque) and not (isinstance(target.state, dict) and target.state):
+            target.state = state
 
     def append(self, argument: Any) -> None:
         value = self.stack.pop()

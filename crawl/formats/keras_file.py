@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,8 @@ from store.errors import SkipError
 
 __all__ = ["read_keras"]
 
+MAX_NAMES: Final = 8 << 20
+"""Characters: a model of 1,000 layers has some 100,000."""
 _WEIGHTS: Final = "model.weights.h5"
 _DEPTHWISE: Final = re.compile(r"(?<![^/])(depthwise_conv\w*)/kernel(?=:|$)")
 
@@ -43,7 +45,7 @@ def read_keras(
     opened = Hdf5(part)
     root = opened.child(opened.root, "model_weights") or opened.root
     layers = opened.strings(root, "layer_names")
-    weights = list(variables(opened)) if layers is None else _weights(part, opened, root, layers)
+    weights = _bounded(part, variables(opened) if layers is None else _weights(part, opened, root, layers))
     if layers is None and not weights:
         raise _bad(reader, "a weight file of Keras", "no attribute layer_names in it, and no variables")
     names = keras_names([(layer, weight) for layer, weight, _ in weights])
@@ -77,15 +79,26 @@ def _within(reader: RangeReader) -> PartReader:
     return PartReader(reader, data_start(reader, entry), entry.size)
 
 
-def _weights(reader: PartReader, opened: Hdf5, root: Node, layers: Sequence[str]) -> list[Variable]:
+def _weights(reader: PartReader, opened: Hdf5, root: Node, layers: Sequence[str]) -> Iterator[Variable]:
     """The weights that Keras 1 and 2 list, layer by layer."""
-    found: list[Variable] = []
     for layer in layers:
         group = opened.child(root, layer)
         if group is None:
             raise _bad(reader, f"layer {escaped(layer)}", "none")
-        names = opened.strings(group, "weight_names") or []
-        found += [Variable(layer, name, partial(opened.child, group, name)) for name in names]
+        for name in opened.strings(group, "weight_names") or []:
+            yield Variable(layer, name, partial(opened.child, group, name))
+
+
+def _bounded(reader: PartReader, weights: Iterable[Variable]) -> list[Variable]:
+    """All of them; what a file says once may be the name of many."""
+    found, left = [], MAX_NAMES
+    for weight in weights:
+        left -= len(weight.layer) + len(weight.path)
+        if left < 0:
+            raise SkipError(
+                "too_large", f"{reader.path}: expected names of {MAX_NAMES} characters together, found more"
+            )
+        found.append(weight)
     return found
 
 

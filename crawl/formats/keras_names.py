@@ -15,7 +15,7 @@ from typing import Final
 
 from crawl.formats.library_names import last_part
 
-__all__ = ["from_keras", "keras_names"]
+__all__ = ["bare", "from_keras", "keras_names"]
 
 # transformers writes `layer_._0` for the list item layer.0.
 _LIST: Final = "_._"
@@ -57,7 +57,7 @@ def _without_scopes(layer: str, weight: str) -> str:
     """As `from_keras`, without the layer's scopes, which may have other numbers than the layer, and that of the model
     before them, and without cells."""
     *path, last = _parts(weight)
-    scopes = [_bare(part) == _bare(layer) for part in path]
+    scopes = [bare(part) == bare(layer) for part in path]
     first = scopes.index(True) if True in scopes else 0
     path = path[first + sum(1 for _ in takewhile(bool, scopes[first:])) :]
     path = [part for part in path if not _CELL.fullmatch(part)]
@@ -93,7 +93,8 @@ def _number(part: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (part, -1)
 
 
-def _bare(part: str) -> str:
+def bare(part: str) -> str:
+    """A layer's name or class without its numbers."""
     return re.sub(r"(_[0-9]+)+$", "", part)
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from crawl.formats.hdf5 import Hdf5, Node
+from crawl.formats.keras_names import bare
 from store.errors import SkipError
 
 __all__ = ["Variable", "variables"]
@@ -63,8 +64,8 @@ def variables(opened: Hdf5) -> Iterator[Variable]:
             # The model itself is no layer, but may have weights.
             own = (*path, name.replace("/", "_")) if key else (_TOP,)
             if len(own) > MAX_DEPTH:
-                raise SkipError("too_large", f"expected layers within at most {MAX_DEPTH} layers, found more")
-            yield from _of_layer(opened, node, own, (_bare(key), _bare(name)))
+                raise SkipError("too_large", f"{opened.path}: expected at most {MAX_DEPTH} layers in layers")
+            yield from _of_layer(opened, node, own, (bare(key), bare(name)))
             path = own if key else ()
         layers = (name for name in sorted(members, reverse=True) if key or not _NO_LAYERS.fullmatch(name))
         waiting += [(members[name], path, name) for name in layers]
@@ -86,7 +87,3 @@ def _names(kinds: tuple[str, str], count: int) -> tuple[str, ...]:
                 # Without scale, or without scale and centre, there are fewer, and statistics are the last.
                 return names[max(0, len(names) - count) :] if names is _NORMALIZED else names
     return ()
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"(_[0-9]+)+$", "", name)
